@@ -1,0 +1,25 @@
+"""What goes wrong, said in one sentence: the thing, the reason and the remedy."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class VaestroError(Exception):
+    """Something failed that the user can mend; the command line prints it and exits with code 1."""
+
+    exit_code = 1
+
+
+class UsageError(VaestroError):
+    """The request itself was wrong: a misspelt name, a value out of range; exit code 2."""
+
+    exit_code = 2
+
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """'; did you mean ...?' for a near miss among `options`, else the list of them."""
+    names = sorted(options)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if near:
+        return f"; did you mean {' or '.join(near)}?"
+    return f"; known are {', '.join(names)}" if names else ""
