@@ -51,6 +51,14 @@ class Draw(NamedTuple):
             kl = torch.as_tensor(self.log_q - self.log_p)
         return kl if isinstance(self.seen, bool) else torch.where(self.seen, 0.0, kl)
 
+    @property
+    def kl_entries(self) -> Tensor:
+        """KL(q || p) of each entry of the event, in nats, where both sides factorise; raises TypeError where they do not."""
+        q, p = self.posterior, self.prior
+        if not (isinstance(q, Independent) and isinstance(p, Independent)):
+            raise TypeError(f"the KL from {type(q).__name__} to {type(p).__name__} does not split into latent dimensions")
+        return kl_divergence(q.base_dist, p.base_dist)
+
 
 class Trace(dict[str, Draw]):
     """All that one run of a program leaves behind, by name, in the model's order; every number is in nats, shaped [k, b]."""

@@ -1,0 +1,57 @@
+"""Objectives: a loss per row, in nats, from a trace. A new VAE of a paper is one to ten lines here."""
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from vaestro.core import Trace
+
+Objective: TypeAlias = Callable[[Trace], Tensor]
+
+
+def mean_exp(log_w: Tensor) -> Tensor:
+    """log (1/k) sum_k exp(log_w) over the leading axis: [k, b] to [b]."""
+    return log_w.logsumexp(0) - math.log(len(log_w))
+
+
+def elbo(beta: float = 1.0) -> Objective:
+    """Minus the evidence lower bound: -E_q[log p(x|z)] + beta KL(q(z|x) || p(z)), averaged over the k draws.
+
+    Nats per row, [b]. At beta = 1 it bounds -log p(x) from above. Kingma & Welling 2014, eq. 3; Higgins et al. 2017, eq. 4.
+    """
+    return lambda t: (beta * t.kl - t.log_px).mean(0) + t.penalty
+
+
+def reconstruction() -> Objective:
+    """-E_q[log p(x|z)] alone: what a plain autoencoder minimises. Nats per row, [b]; it bounds nothing."""
+    return lambda t: -t.log_px.mean(0) + t.penalty
+
+
+def iwae(trace: Trace) -> Tensor:
+    """Minus the importance-weighted bound: -log (1/k) sum_k p(x, z_k) / q(z_k | x). Nats per row, [b].
+
+    Burda et al. 2016, eq. 8: the gradient of this value is the paper's estimator, and the value is the bound itself.
+    """
+    return -mean_exp(trace.log_w)
+
+
+def free_bits(floor: float) -> Objective:
+    """-E_q[log p(x|z)] + sum_j max(floor, mean over the batch of KL_j), with j the latent dimensions. Nats per row, [b].
+
+    Kingma et al. 2016, eq. 15. Where prior and posterior do not split into dimensions, j runs over the latent sites.
+    """
+
+    def objective(t: Trace) -> Tensor:
+        kl = torch.as_tensor(0.0)
+        for d in t.latents.values():
+            try:
+                groups = d.kl_entries.flatten(0, -1 - len(d.prior.event_shape)).mean(0)
+            except (TypeError, NotImplementedError):
+                groups = d.kl.mean()
+            kl = kl + groups.clamp(min=floor).sum()
+        return kl - t.log_px.mean(0) + t.penalty
+
+    return objective

@@ -1,0 +1,35 @@
+"""Optimisers as objects: parameters and a learning rate to a torch optimiser. Fused kernels where torch has them."""
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from torch import nn, optim
+
+from vaestro.registry import Registry
+
+Optimizer: TypeAlias = Callable[[Iterable[nn.Parameter], float], optim.Optimizer]
+OPTIMIZERS: Registry[Optimizer] = Registry("optimizer")
+
+
+@OPTIMIZERS.register
+def adam(parameters: Iterable[nn.Parameter], learning_rate: float) -> optim.Optimizer:
+    """Kingma & Ba 2015, algorithm 1."""
+    return optim.Adam(parameters, learning_rate, fused=True)
+
+
+@OPTIMIZERS.register
+def adamw(parameters: Iterable[nn.Parameter], learning_rate: float) -> optim.Optimizer:
+    """Loshchilov & Hutter 2019: Adam with decoupled weight decay of 0.01."""
+    return optim.AdamW(parameters, learning_rate, fused=True)
+
+
+@OPTIMIZERS.register
+def adamax(parameters: Iterable[nn.Parameter], learning_rate: float) -> optim.Optimizer:
+    """Kingma & Ba 2015, algorithm 2: Adam under the infinity norm, as NVAE uses it."""
+    return optim.Adamax(parameters, learning_rate)
+
+
+@OPTIMIZERS.register
+def sgd(parameters: Iterable[nn.Parameter], learning_rate: float) -> optim.Optimizer:
+    """Stochastic gradient descent with Nesterov momentum 0.9."""
+    return optim.SGD(parameters, learning_rate, momentum=0.9, nesterov=True, fused=True)
