@@ -1,0 +1,106 @@
+"""Seeded scopes and rows in chunks of one shape: what makes a number the same whenever it is computed again."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vaestro.core import Batch, Seen, Value
+from vaestro.errors import UsageError
+
+
+def mix(*parts: int) -> int:
+    """One 63-bit seed from several whole numbers >= 0, such as (seed, chunk); NumPy's SeedSequence hash, equal on every machine."""
+    if min(parts) < 0:
+        raise UsageError(f"a seed is a whole number from 0 upwards, and {min(parts)} is not; choose another seed")
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@contextmanager
+def forked(device: torch.device) -> Iterator[None]:
+    """A scope whose random numbers on the CPU and on `device` leave the global generators as they were."""
+    accelerators = [] if device.type == "cpu" else [device.index or 0]
+    with torch.random.fork_rng(accelerators, device_type="cuda" if device.type == "cpu" else device.type):
+        yield
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode and without gradients; every module's own mode is restored afterwards."""
+    modes = [(m, m.training) for m in model.modules()]
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's numbers live; a model without any is on the CPU."""
+    held = next(model.parameters(), None)
+    held = next(model.buffers(), None) if held is None else held
+    return torch.device("cpu") if held is None else held.device
+
+
+def each(value: Value, f: Callable[[Tensor], Tensor]) -> Value:
+    """`f` of a value's tensors: of the value itself, or of what was seen and its mask."""
+    return f(value) if isinstance(value, Tensor) else Seen(f(value.value), f(value.mask))
+
+
+def count(batch: Batch) -> int:
+    """Rows in a batch."""
+    first = next(iter(batch.values()))
+    return len(first if isinstance(first, Tensor) else first.value)
+
+
+def _join(parts: list[Value]) -> Value:
+    tensors = [p for p in parts if isinstance(p, Tensor)]
+    if tensors:
+        return torch.cat(tensors)
+    seen = [p for p in parts if isinstance(p, Seen)]
+    return Seen(torch.cat([s.value for s in seen]), torch.cat([s.mask for s in seen]))
+
+
+def _slice(batch: Batch, start: int, stop: int) -> Batch:
+    return {n: each(v, lambda t: t[start:stop]) for n, v in batch.items()}
+
+
+def seeded(batches: Batch | Iterable[Batch], seed: int) -> Iterator[Batch]:
+    """The batches, each read under its own seed, so that data drawn anew at every reading are the same rows every time."""
+    if isinstance(batches, Mapping):
+        yield batches
+        return
+    source = iter(batches)
+    for number in range(2**62):
+        torch.manual_seed(mix(seed, number, 0))
+        batch = next(source, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def chunked(batches: Iterable[Batch], rows: int) -> Iterator[tuple[Batch, int]]:
+    """The same rows in chunks of exactly `rows`, each with the number that is real; the last is filled up with copies of its last row.
+
+    One shape for all: a row's random numbers, and the rounding of its matrix products, then depend on its place alone, not on how many rows follow it.
+    """
+    held: list[Batch] = []
+    have = 0
+    for batch in batches:
+        start, n = 0, count(batch)
+        while have + n - start >= rows:
+            stop = start + rows - have
+            held.append(_slice(batch, start, stop))
+            yield {name: _join([b[name] for b in held]) for name in batch}, rows
+            start, have, held = stop, 0, []
+        if start < n:
+            held.append(_slice(batch, start, n))
+            have += n - start
+    if have:
+        last = {name: _join([b[name] for b in held]) for name in held[0]}
+        filler = torch.arange(rows).clamp(max=have - 1)
+        yield {name: each(v, lambda t: t[filler.to(t.device)]) for name, v in last.items()}, have
