@@ -177,7 +177,7 @@ def test_data_drawn_at_every_reading_is_drawn_alike() -> None:
 def test_rows_are_encoded_once_a_chunk_of_samples() -> None:
     model = LinearGaussian()
     importance(model, {"x": data(model, 20)}, samples=100, chunk=Chunk(10, 50))
-    assert model.encoded == 1 + 2 * 2
+    assert model.encoded == 1 + 2 * 2  # once to see that it is a density, then 2 chunks of rows x 2 of samples
 
 
 def test_whole_rows_that_are_missing_cost_nothing() -> None:
@@ -260,7 +260,7 @@ def test_bad_numbers_are_refused_in_words() -> None:
 def test_impossible_rows_are_minus_infinity() -> None:
     class Never(Model):
         def program(self, batch: Batch | None = None) -> Program:
-            z = yield Site("z", Independent(Normal(torch.zeros(1), 1.0), 1), Independent(Normal(torch.zeros(2, 1), 1.0), 1))
+            z = yield Site("z", Independent(Normal(torch.zeros(1), 1.0), 1), Independent(Normal(0 * content((batch or {})["x"]), 1.0), 1))
             yield Site("x", Independent(Bernoulli(logits=torch.full((1,), torch.inf) + 0 * z, validate_args=False), 1))
 
     found = importance(Never(), {"x": torch.zeros(2, 1)}, samples=4, chunk=Chunk(2, 4))
@@ -271,3 +271,9 @@ def test_mixing_seeds_has_no_collisions_at_hand() -> None:
     seeds = {mix(a, b, c) for a in range(20) for b in range(20) for c in range(20)}
     assert len(seeds) == 8000
     assert mix(0, 0, 0) >= 0 and max(seeds) < 2**63
+
+
+@pytest.mark.parametrize(("samples", "numbers", "expected"), [(100, 784, (20, 100)), (5000, 784, (20, 100)), (1, 784, (2000, 1)), (7, 10**9, (7, 7)), (1000, 12288, (1, 100))])
+def test_default_chunks_hold_about_the_same_number_of_values(samples: int, numbers: int, expected: tuple[int, int]) -> None:
+    chunk = Chunk.fitting(samples, numbers)
+    assert chunk == expected

@@ -3,16 +3,17 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vaestro.core import Batch, Model, Trace, normalised
+from vaestro.core import Batch, Model, Trace, content, normalised
 from vaestro.data.schema import Field
 from vaestro.errors import UsageError, VaestroError
-from vaestro.evaluation.scope import chunked, device_of, evaluating, forked, mix, seeded
+from vaestro.evaluation.scope import chunked, count, device_of, evaluating, forked, mix, seeded, slice_rows
 
 Rows = np.ndarray[tuple[int], np.dtype[np.float64]]
 
@@ -20,8 +21,15 @@ Rows = np.ndarray[tuple[int], np.dtype[np.float64]]
 class Chunk(NamedTuple):
     """How much is computed at once: small enough for the processor's cache, and part of the protocol, for it shapes the random numbers."""
 
-    rows: int = 50
-    samples: int = 50
+    rows: int
+    samples: int
+
+    @classmethod
+    def fitting(cls, samples: int, numbers: int) -> "Chunk":
+        """A chunk for `samples` draws of rows of `numbers` values: about 1.6 million values at once, measured fastest on an ordinary core's cache."""
+        draws = min(max(1_600_000 // max(numbers, 1), 50), 2000)
+        at_once = min(samples, 100, draws)
+        return cls(draws // at_once, at_once)
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ class _Rungs:
         whole = len(logs) // 10 * 10
         self.rest[level] = logs[whole:]
         if whole:
-            self.push(logs[:whole].unflatten(0, (-1, 10)).logsumexp(1), level + 1)
+            self.push(logs[:whole].view(-1, 10, logs.shape[1]).logsumexp(1), level + 1)
 
     def bounds(self) -> dict[int, Tensor]:
         """Sample number to the mean bound of its groups, [rows]."""
@@ -115,7 +123,7 @@ def _wide(number: Tensor, samples: int, rows: int) -> Tensor:
 def _score(model: Model, batch: Batch, samples: int, seeds: tuple[int, int], chunk: Chunk) -> dict[str, Tensor]:
     """All numbers of one chunk of rows: log w is folded in as it comes, so memory is flat in `samples`."""
     rows = chunk.rows
-    device = next(iter(batch.values()))[0].device
+    device = content(next(iter(batch.values()))).device
     rungs = _Rungs(rows, device)
     total, squares = (torch.full((rows,), -torch.inf, dtype=torch.float64, device=device) for _ in range(2))
     reconstruction, kl = (torch.zeros(rows, dtype=torch.float64, device=device) for _ in range(2))
@@ -134,34 +142,37 @@ def _score(model: Model, batch: Batch, samples: int, seeds: tuple[int, int], chu
     return {**found, "ess": ess, **{f"ladder{k}": b for k, b in rungs.bounds().items()}}
 
 
-def _check(samples: int, chunk: Chunk) -> None:
-    for what, number in (("samples", samples), ("chunk.rows", chunk.rows), ("chunk.samples", chunk.samples)):
+def _check(samples: int, chunk: Chunk | None) -> None:
+    for what, number in (("samples", samples), *(() if chunk is None else (("chunk.rows", chunk.rows), ("chunk.samples", chunk.samples)))):
         if number < 1:
             raise UsageError(f"{what} is {number}, and importance sampling needs at least 1; give a whole number from 1 upwards")
 
 
 def importance(
-    model: Model, batches: Batch | Iterable[Batch], samples: int = 100, seed: int = 0, chunk: Chunk = Chunk(), name: str = "the model"
+    model: Model, batches: Batch | Iterable[Batch], samples: int = 100, seed: int = 0, chunk: Chunk | None = None, name: str = "the model"
 ) -> Likelihood:
     """The log-likelihood of every row of `batches` by importance sampling: log p(x) >= E log (1/k) sum_i p(x, z_i) / q(z_i | x), in nats.
 
     Source: Burda, Grosse and Salakhutdinov 2016, "Importance Weighted Autoencoders", equation 8; sums are float64 and streamed, so memory is flat
     in rows and samples. Random numbers are seeded by (seed, chunk of rows, chunk of samples): the result is deterministic, a row's estimate does not
     depend on the rows after it, and torch's global generator, the model's modes and its gradients are left alone.
+    Without a `chunk` one is chosen by `Chunk.fitting`; the result records it.
     Raises UsageError for a model without a density, no rows or numbers below 1; VaestroError where a weight is not a number.
     """
     _check(samples, chunk)
     parts: list[dict[str, Tensor]] = []
     with forked(device_of(model)), evaluating(model):
-        for number, (batch, real) in enumerate(chunked(seeded(batches, seed), chunk.rows)):
-            if not parts:
-                torch.manual_seed(seed)
-                _refuse_unnormalised(model(batch, 1), name)
+        stream = (b for b in seeded(batches, seed) if count(b))
+        first = next(stream, None)
+        if first is None:
+            raise UsageError(f"there are no rows to score {name} on; give at least one batch with a row")
+        torch.manual_seed(seed)
+        _refuse_unnormalised(model(slice_rows(first, 0, 1), 1), name)
+        chunk = chunk or Chunk.fitting(samples, sum(content(first[n])[0].numel() for n in model.observed if n in first))
+        for number, (batch, real) in enumerate(chunked(chain([first], stream), chunk.rows)):
             scored = _score(model, batch, samples, (seed, number), chunk)
             _refuse_broken(scored["log_px"][:real], number * chunk.rows, name)
             parts.append({n: v[:real].cpu() for n, v in scored.items()})
-    if not parts:
-        raise UsageError(f"there are no rows to score {name} on; give at least one batch with a row")
     return _collect({n: torch.cat([p[n] for p in parts]).numpy() for n in parts[0]}, samples, seed, chunk)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 
 import numpy as np
 import torch
@@ -41,8 +42,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def device_of(model: nn.Module) -> torch.device:
     """Where the model's numbers live; a model without any is on the CPU."""
-    held = next(model.parameters(), None)
-    held = next(model.buffers(), None) if held is None else held
+    held: Tensor | None = next(chain(model.parameters(), model.buffers()), None)
     return torch.device("cpu") if held is None else held.device
 
 
@@ -65,7 +65,8 @@ def _join(parts: list[Value]) -> Value:
     return Seen(torch.cat([s.value for s in seen]), torch.cat([s.mask for s in seen]))
 
 
-def _slice(batch: Batch, start: int, stop: int) -> Batch:
+def slice_rows(batch: Batch, start: int, stop: int) -> Batch:
+    """The rows from `start` up to `stop`."""
     return {n: each(v, lambda t: t[start:stop]) for n, v in batch.items()}
 
 
@@ -94,11 +95,11 @@ def chunked(batches: Iterable[Batch], rows: int) -> Iterator[tuple[Batch, int]]:
         start, n = 0, count(batch)
         while have + n - start >= rows:
             stop = start + rows - have
-            held.append(_slice(batch, start, stop))
+            held.append(slice_rows(batch, start, stop))
             yield {name: _join([b[name] for b in held]) for name in batch}, rows
             start, have, held = stop, 0, []
         if start < n:
-            held.append(_slice(batch, start, n))
+            held.append(slice_rows(batch, start, n))
             have += n - start
     if have:
         last = {name: _join([b[name] for b in held]) for name in held[0]}
