@@ -1,0 +1,70 @@
+"""What every family is: numbers in, a distribution out; and the three helpers they share."""
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.nn import functional as F
+
+from vaestro.data.schema import Shape
+from vaestro.errors import UsageError
+
+FLOOR = 1e-4  # the smallest scale: below it one value could earn an unbounded density
+_ONE = math.log(math.e - 1)  # softplus of this is 1
+
+
+class Family(Protocol):
+    """Numbers to a distribution: `h` [*lead, params * C, ...] becomes one whose events are [C, ...], `event_dims` axes long."""
+
+    @property
+    def event_dims(self) -> int:
+        """How many trailing axes one event has."""
+
+    @property
+    def params(self) -> int:
+        """How many numbers a value needs; they are stacked on the channel axis, the first axis of the event."""
+
+    def __call__(self, h: Tensor, /) -> Distribution:
+        """The distribution whose parameters are `h`."""
+
+
+def outputs(family: Family, event: Shape) -> Shape:
+    """The shape that a network must return for `family` to describe events shaped `event`: (params * C, ...).
+
+    Raises UsageError when the event has not as many axes as the family describes.
+    """
+    if len(event) != family.event_dims:
+        raise UsageError(f"{family!r} describes events of {family.event_dims} axes, not one shaped {event}; give the family event_dims={len(event)}")
+    return (family.params * event[0], *event[1:]) if event else (family.params,)
+
+
+def split(h: Tensor, params: int, event_dims: int) -> tuple[Tensor, ...]:
+    """The `params` equal parts of `h` on its channel axis, in float32 at least: densities in half precision are noise.
+
+    Raises UsageError when the channels do not divide.
+    """
+    h = h if h.dtype == torch.float64 else h.float()
+    axis = -max(event_dims, 1)
+    if h.dim() < event_dims or h.shape[axis] % params:
+        raise UsageError(f"a family with {params} numbers a value cannot divide an input shaped {tuple(h.shape)}; its channels must be a multiple of {params}")
+    return h.chunk(params, axis) if event_dims else h.unbind(-1)
+
+
+def positive(s: Tensor) -> Tensor:
+    """A positive scale: 1e-4 + softplus(s + ln(e - 1)); 1 at s = 0, linear far above, never below the floor."""
+    return F.softplus(s + _ONE) + FLOOR
+
+
+def precise(t: Tensor) -> Tensor:
+    """`t` in float64, where its device has it (Apple's does not)."""
+    return t if t.device.type == "mps" else t.double()
+
+
+class Repr:
+    """Shows a family as its call, so that errors can name it."""
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))
+        return f"{type(self).__name__}({inside})"

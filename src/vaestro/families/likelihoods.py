@@ -1,0 +1,140 @@
+"""Which family scores which kind of data: densities on real numbers, masses on everything else."""
+
+from collections.abc import Callable
+from functools import wraps
+
+from vaestro.data.schema import Binary, Field, Integer, Kind, Real
+from vaestro.errors import UsageError
+from vaestro.families.base import Family
+from vaestro.families.bernoulli import Bernoulli
+from vaestro.families.binned import Binned
+from vaestro.families.categorical import Categorical
+from vaestro.families.gaussian import FixedGaussian, Gaussian, SharedGaussian
+from vaestro.families.laplace import Laplace
+from vaestro.families.logistic import Logistic, LogisticMixture
+from vaestro.families.point import Point
+from vaestro.families.unit import ContinuousBernoulli
+from vaestro.registry import Registry
+
+Likelihood = Callable[[Field], Family]
+LIKELIHOODS: Registry[Likelihood] = Registry("likelihood")
+
+_FITS: dict[str, Callable[[Kind], bool]] = {}
+
+
+def fitting(kind: Kind) -> tuple[str, ...]:
+    """The names of the likelihoods that describe data of this kind."""
+    return tuple(name for name, fits in _FITS.items() if fits(kind))
+
+
+def default_likelihood(field: Field) -> Family:
+    """The family that a field gets when nobody names one: bernoulli on two levels, logistic on more, gaussian on real numbers.
+
+    Raises UsageError for a kind that no likelihood describes.
+    """
+    if _two_levels(field.kind):
+        return LIKELIHOODS["bernoulli"](field)
+    return LIKELIHOODS["logistic" if _discrete(field.kind) else "gaussian"](field)
+
+
+def _levels(kind: Kind) -> int:
+    """How many levels discrete data have; 0 for other kinds."""
+    return kind.levels if isinstance(kind, Binary | Integer) else 0
+
+
+def _two_levels(kind: Kind) -> bool:
+    return _levels(kind) == 2
+
+
+def _discrete(kind: Kind) -> bool:
+    return _levels(kind) >= 2
+
+
+def _numeric(kind: Kind) -> bool:
+    return _discrete(kind) or isinstance(kind, Real)
+
+
+def _fits(fits: Callable[[Kind], bool], reason: str) -> Callable[[Likelihood], Likelihood]:
+    """Registers a likelihood that refuses, for `reason`, the kinds of data that it does not fit, and names those likelihoods that do."""
+
+    def decorate(build: Likelihood) -> Likelihood:
+        @wraps(build)
+        def checked(field: Field) -> Family:
+            if fits(field.kind):
+                return build(field)
+            known = fitting(field.kind)
+            remedy = f"use {' or '.join(known)}" if known else "give it to the model as a condition or a label"
+            raise UsageError(f"the likelihood {build.__name__} does not fit field {field.name!r} of kind {field.kind!r}: {reason}; {remedy}")
+
+        _FITS[build.__name__] = fits
+        return LIKELIHOODS.register(checked)
+
+    return decorate
+
+
+_NUMBERS = "it describes numbers, not classes"
+
+
+def _honest(family: Family, field: Field) -> Family:
+    """`family` as it is on real numbers, and the mass of its bins on discrete data, where a density would be unbounded."""
+    return Binned(family, _levels(field.kind)) if _discrete(field.kind) else family
+
+
+@_fits(_two_levels, "it gives a mass to 0 and 1 only, and is not a density for grey values or real numbers")
+def bernoulli(field: Field) -> Family:
+    """x in {0, 1}: log p = x h - softplus(h), in nats."""
+    return Bernoulli(len(field.shape))
+
+
+@_fits(_discrete, "it is a density on [0, 1] only, and masses of its bins exist on discrete data")
+def continuous_bernoulli(field: Field) -> Family:
+    """The bins of the density exp(h x) h / (exp(h) - 1) on [0, 1] (Loaiza-Ganem & Cunningham 2019); nats."""
+    return _honest(ContinuousBernoulli(len(field.shape)), field)
+
+
+@_fits(_numeric, _NUMBERS)
+def gaussian(field: Field) -> Family:
+    """N(loc, scale^2), both predicted; the mass of its bin on discrete data; nats."""
+    return _honest(Gaussian(len(field.shape)), field)
+
+
+@_fits(_numeric, _NUMBERS)
+def gaussian_fixed(field: Field) -> Family:
+    """N(loc, 1): half the squared error and a constant; the mass of its bin on discrete data, of scale 1 in unit values; nats."""
+    return _honest(FixedGaussian(1.0, len(field.shape)), field)
+
+
+@_fits(_numeric, _NUMBERS)
+def gaussian_shared(field: Field) -> Family:
+    """N(loc, scale^2) with one learnt scale (Rybkin et al. 2021); the mass of its bin on discrete data; nats."""
+    return _honest(SharedGaussian(len(field.shape)), field)
+
+
+@_fits(_numeric, _NUMBERS)
+def laplace(field: Field) -> Family:
+    """exp(-|x - loc| / scale) / (2 scale); the mass of its bin on discrete data; nats."""
+    return _honest(Laplace(len(field.shape)), field)
+
+
+@_fits(_discrete, "it needs a finite number of levels")
+def categorical(field: Field) -> Family:
+    """A free mass for each level; nats."""
+    return Categorical(_levels(field.kind), len(field.shape))
+
+
+@_fits(_numeric, _NUMBERS)
+def logistic(field: Field) -> Family:
+    """The logistic density; the discretised logistic on discrete data (Kingma et al. 2016); nats."""
+    return _honest(Logistic(len(field.shape)), field)
+
+
+@_fits(_numeric, _NUMBERS)
+def logistic_mixture(field: Field) -> Family:
+    """Five logistics a value; the mass of the bin on discrete data (Salimans et al. 2017); nats."""
+    return _honest(LogisticMixture(5, len(field.shape)), field)
+
+
+@_fits(_numeric, _NUMBERS)
+def point(field: Field) -> Family:
+    """All mass on one value; not a density, so no report calls it nats."""
+    return Point(len(field.shape))

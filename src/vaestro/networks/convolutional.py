@@ -1,0 +1,90 @@
+"""Convolutional networks for images of any size: strided downwards, resize and convolution upwards."""
+
+import math
+from collections.abc import Callable
+
+from torch import nn
+
+from vaestro.data.schema import Shape
+from vaestro.errors import UsageError
+from vaestro.networks.base import Network, linear
+
+Size = tuple[int, int]
+Stage = Callable[[int, int, Size], nn.Module]  # (channels in, channels out, size of the map that it acts on) -> layers
+
+
+def norm(channels: int, size: Size) -> nn.Module:
+    """Group normalisation (Wu & He 2018) in at most 8 groups of at least 4 channels; none where one number a row would be normalised to 0."""
+    if channels * math.prod(size) < 4:
+        return nn.Identity()
+    return nn.GroupNorm(max(g for g in range(1, 9) if channels % g == 0 and (g == 1 or channels // g >= 4)), channels)
+
+
+def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    """A 3x3 convolution that keeps the size, or halves it upwards at stride 2."""
+    layer = nn.Conv2d(inputs, outputs, 3, stride, 1)
+    nn.init.normal_(layer.weight, std=1 / math.sqrt(9 * inputs))
+    nn.init.zeros_(layer.bias if layer.bias is not None else layer.weight)
+    return layer
+
+
+def sizes(image: Shape, stages: int) -> list[Size]:
+    """The image's size and those after each halving, rounded up; a side of 1 stays."""
+    _, height, width = image
+    found = [(height, width)]
+    for _ in range(stages):
+        height, width = -(-height // 2), -(-width // 2)
+        found.append((height, width))
+    return found
+
+
+def plain_down(inputs: int, outputs: int, size: Size) -> nn.Module:
+    """Halve, normalise, SiLU; `size` is that of the result."""
+    return nn.Sequential(convolution(inputs, outputs, 2), norm(outputs, size), nn.SiLU())
+
+
+def plain_up(inputs: int, outputs: int, size: Size) -> nn.Module:
+    """Resize to `size`, convolve, normalise, SiLU."""
+    return nn.Sequential(nn.Upsample(size=size, mode="nearest"), convolution(inputs, outputs), norm(outputs, size), nn.SiLU())
+
+
+def down(image: Shape, hidden: tuple[int, ...], stage: Stage) -> nn.Sequential:
+    """The way from an image to the smallest map."""
+    widths = [image[0], *hidden]
+    return nn.Sequential(*(stage(i, o, s) for i, o, s in zip(widths, hidden, sizes(image, len(hidden))[1:], strict=False)))
+
+
+def up(image: Shape, hidden: tuple[int, ...], stage: Stage) -> nn.Sequential:
+    """The way from the smallest map to an image, its levels mirrored exactly; the last convolution acts on the full size."""
+    steps = list(zip(hidden, (hidden[0], *hidden), sizes(image, len(hidden))[:-1], strict=False))
+    return nn.Sequential(*(stage(i, o, s) for i, o, s in reversed(steps)), convolution(hidden[0], image[0]))
+
+
+def pyramid(inputs: Shape, outputs: Shape, hidden: tuple[int, ...], stages: tuple[Stage, Stage]) -> nn.Module:
+    """An encoder, a decoder or both, by which of the shapes are images; each built of `stages` (one down, one up).
+
+    Raises UsageError when neither is an image, or when both are and differ in size.
+    """
+    if len(inputs) != 3 and len(outputs) != 3:
+        raise UsageError(f"a convolutional network cannot map {inputs} to {outputs}, for neither is an image [C, H, W]; use mlp")
+    if not hidden:
+        raise UsageError("a convolutional network needs the channels of one stage or more, but hidden is empty; give hidden=32x64, or use mlp")
+    if len(inputs) == len(outputs) == 3:
+        if inputs[1:] != outputs[1:]:
+            raise UsageError(f"a convolutional network cannot map an image {inputs} to one of another size {outputs}; give both the same height and width")
+        return Network(nn.Sequential(down(inputs, hidden, stages[0]), up(outputs, hidden, stages[1])), inputs, outputs)
+    image = inputs if len(inputs) == 3 else outputs
+    small = (hidden[-1], *sizes(image, len(hidden))[-1])
+    if len(inputs) == 3:
+        return Network(nn.Sequential(down(inputs, hidden, stages[0]), nn.Flatten(), linear(math.prod(small), math.prod(outputs))), inputs, outputs)
+    start = [nn.Flatten(), linear(math.prod(inputs), math.prod(small)), nn.Unflatten(1, small), norm(small[0], (small[1], small[2])), nn.SiLU()]
+    return Network(nn.Sequential(*start, up(outputs, hidden, stages[1])), inputs, outputs)
+
+
+def convolutional(inputs: Shape, outputs: Shape, hidden: tuple[int, ...]) -> nn.Module:
+    """3x3 convolutions of stride 2 and `hidden` channels, group norm, SiLU, then a linear map; upwards its mirror, by nearest resize and 3x3 convolution.
+
+    [n, *inputs] to [n, *outputs], one of them or both an image [C, H, W] of any size. Resizing leaves no chequerboard (Odena et al. 2016).
+    Raises UsageError when neither is an image, when two images differ in size, or when `hidden` is empty.
+    """
+    return pyramid(inputs, outputs, hidden, (plain_down, plain_up))

@@ -1,0 +1,158 @@
+"""Priors: distributions that may be learnt, never ways to compute a KL."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal, constraints
+
+from vaestro.conditional import Conditional
+from vaestro.data.schema import Field, Real, Shape
+from vaestro.errors import UsageError
+from vaestro.families.base import positive, precise
+from vaestro.registry import Registry
+
+
+class StandardNormal(nn.Module):
+    """N(0, I) over events of any shape: log p(z) = -sum z^2 / 2 - D ln(2 pi) / 2, in nats."""
+
+    zeros: Tensor
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.register_buffer("zeros", torch.zeros(shape), persistent=False)
+
+    def forward(self) -> Distribution:
+        """The distribution, of batch shape ()."""
+        return Independent(Normal(self.zeros, torch.ones_like(self.zeros), validate_args=False), self.zeros.dim(), validate_args=False)
+
+
+class DiagonalMixture(Distribution):
+    """A mixture of K diagonal Gaussians over [D]: log p(z) = logsumexp_k (log w_k + log N(z; loc_k, diag scale_k^2)), in nats.
+
+    `logits` [K] or [], `loc` and `scale` [K, D]. It scores by one matrix product, sum_d (z - m)^2 / s^2 = z^2 . 1/s^2 - 2 z . m/s^2 + const, in
+    O(n K) memory rather than O(n K D), and in float64, for these terms nearly cancel.
+    """
+
+    arg_constraints = {"logits": constraints.real, "loc": constraints.real, "scale": constraints.positive}
+    support = constraints.real_vector
+
+    def __init__(self, logits: Tensor, loc: Tensor, scale: Tensor) -> None:
+        self.logits, self.loc, self.scale = logits.expand(loc.shape[0]), loc, scale
+        super().__init__(torch.Size(), loc.shape[1:], validate_args=False)
+
+    def expand(self, batch_shape: torch.Size, _instance: Distribution | None = None) -> "DiagonalMixture":
+        """The same mixture, repeated over `batch_shape`."""
+        new = DiagonalMixture(self.logits, self.loc, self.scale)
+        new._batch_shape = torch.Size(batch_shape)
+        return new
+
+    @property
+    def probs(self) -> Tensor:
+        """The components' weights, [K]."""
+        return self.logits.softmax(0)
+
+    @property
+    def mean(self) -> Tensor:
+        """sum_k w_k loc_k."""
+        return (self.probs @ self.loc).expand(self._extended_shape())
+
+    @property
+    def variance(self) -> Tensor:
+        """sum_k w_k (scale_k^2 + (loc_k - mean)^2)."""
+        centred = self.loc - self.probs @ self.loc
+        return (self.probs @ (self.scale.square() + centred.square())).expand(self._extended_shape())
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density of each [D], in nats."""
+        centre = precise(self.loc).mean(0)
+        z, loc, scale = precise(value).reshape(-1, value.shape[-1]) - centre, precise(self.loc) - centre, precise(self.scale)
+        weight = scale.square().reciprocal()
+        constant = precise(self.logits).log_softmax(0) - scale.log().sum(1) - (loc.square() * weight).sum(1) / 2 - loc.shape[1] * math.log(2 * math.pi) / 2
+        each = torch.addmm(constant, torch.cat([z.square(), z], 1), torch.cat([-weight / 2, loc * weight], 1).T)
+        log_p = each.logsumexp(1).to(value.dtype).reshape(value.shape[:-1])
+        return log_p.expand(torch.broadcast_shapes(log_p.shape, self.batch_shape))
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        """A component, then a point of it; no gradient."""
+        shape = self._extended_shape(sample_shape)
+        with torch.no_grad():
+            k = torch.multinomial(self.probs, math.prod(shape[:-1]), replacement=True)
+            return torch.normal(self.loc[k], self.scale[k]).reshape(shape)
+
+
+class GaussianMixture(nn.Module):
+    """A learnt mixture of diagonal Gaussians over [latents]: sum_k softmax(logits)_k N(loc_k, diag scale_k^2); nats.
+
+    Means start at random points of N(0, I), scales at 1. Raises UsageError for fewer than one component.
+    """
+
+    def __init__(self, latents: int, components: int = 10) -> None:
+        super().__init__()
+        _check(components)
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.loc = nn.Parameter(torch.randn(components, latents))
+        self.raw_scale = nn.Parameter(torch.zeros(components, latents))
+
+    def forward(self) -> Distribution:
+        """The mixture, of batch shape ()."""
+        return DiagonalMixture(self.logits, self.loc, positive(self.raw_scale))
+
+
+class Vamp(nn.Module):
+    """The mixture of posteriors at learnt pseudo-inputs: p(z) = 1/K sum_k q(z | u_k) (Tomczak & Welling 2018, eq. 9 to 11); nats.
+
+    `pseudo` [K, *event of x] is where they start; `bounds` is the range of the data, to which they are clamped as in the paper's code.
+    The posterior is held, not owned: its parameters stay the model's, are stored once, and a deep copy of the model points at the copy's posterior.
+    Raises UsageError when the posterior is not a diagonal Gaussian.
+    """
+
+    def __init__(self, posterior: nn.Module, pseudo: Tensor, bounds: tuple[float, float] = (0.0, 1.0)) -> None:
+        super().__init__()
+        self._held = (posterior,)  # in a tuple, torch does not register it a second time
+        self.pseudo = nn.Parameter(pseudo.detach().clone())
+        self.bounds = bounds
+
+    @torch.no_grad()
+    def start(self, rows: Tensor) -> None:
+        """Starts the pseudo-inputs from random rows of the data, [n, *event]; with replacement where there are fewer rows than pseudo-inputs."""
+        order = torch.randperm(max(len(rows), len(self.pseudo)), device=rows.device)[: len(self.pseudo)] % len(rows)
+        self.pseudo.copy_(rows[order])
+
+    def forward(self) -> Distribution:
+        """The mixture, of batch shape ()."""
+        q = self._held[0](self.pseudo.clamp(*self.bounds))
+        if not (isinstance(q, Independent) and isinstance(q.base_dist, Normal) and q.base_dist.loc.dim() == 2):
+            raise UsageError("a Vamp prior needs a posterior that is a diagonal Gaussian over a vector; give the posterior the family Gaussian")
+        return DiagonalMixture(torch.zeros((), dtype=q.base_dist.loc.dtype, device=q.base_dist.loc.device), q.base_dist.loc, q.base_dist.scale)
+
+
+def _check(components: int) -> None:
+    if components < 1:
+        raise UsageError(f"a mixture cannot have {components} components; give one or more")
+
+
+Prior = Callable[[int, Conditional, Field], nn.Module]
+PRIORS: Registry[Prior] = Registry("prior")
+
+
+@PRIORS.register
+def standard_normal(latents: int, posterior: Conditional, field: Field) -> nn.Module:
+    """N(0, I) over [latents] (Kingma & Welling 2014)."""
+    return StandardNormal((latents,))
+
+
+@PRIORS.register
+def gaussian_mixture(latents: int, posterior: Conditional, field: Field, components: int = 10) -> nn.Module:
+    """A learnt mixture of `components` diagonal Gaussians over [latents]."""
+    return GaussianMixture(latents, components)
+
+
+@PRIORS.register
+def vamp(latents: int, posterior: Conditional, field: Field, components: int = 500) -> nn.Module:
+    """`components` learnt pseudo-inputs, shaped as the field, that start at random; `Vamp.start` takes them from the data."""
+    _check(components)
+    real = isinstance(field.kind, Real)
+    start = torch.randn(components, *field.shape) if real else torch.rand(components, *field.shape)
+    return Vamp(posterior, start, (-math.inf, math.inf) if real else (0.0, 1.0))
