@@ -27,13 +27,18 @@ class Conditional(nn.Module):
 
     def forward(self, *contexts: Tensor) -> Distribution:
         """The distribution given `contexts`, each [*lead, channels, ...]."""
-        dims = self.event_dims
-        x = contexts[0] if len(contexts) == 1 else _join(contexts, dims)
-        if x.dim() == dims + 1:
-            return self.family(self.net(x))
-        cut = x.dim() - dims
-        h = self.net(x.reshape(-1, *x.shape[cut:]))
-        return self.family(h.reshape(*x.shape[:cut], *h.shape[1:]))
+        return self.family(through(self.net, *contexts))
+
+
+def through(net: nn.Module, *contexts: Tensor) -> Tensor:
+    """The contexts, their leading axes broadcast and their channels joined, passed through `net` whatever those axes are: [*lead, *outputs]."""
+    dims = cast(int, net.event_dims)
+    x = contexts[0] if len(contexts) == 1 else _join(contexts, dims)
+    if x.dim() == dims + 1:
+        return cast(Tensor, net(x))
+    cut = x.dim() - dims
+    h = net(x.reshape(-1, *x.shape[cut:]))
+    return cast(Tensor, h.reshape(*x.shape[:cut], *h.shape[1:]))
 
 
 def _join(contexts: tuple[Tensor, ...], dims: int) -> Tensor:

@@ -118,6 +118,28 @@ def normalised(dist: Distribution) -> bool:
 
 
 @singledispatch
+def centre(dist: Distribution) -> Tensor:
+    """A differentiable middle of a distribution, as a picture of it. Open: the mean, unless a cheaper middle is registered."""
+    mean: Tensor = dist.mean
+    return mean
+
+
+@centre.register
+def _(dist: Independent) -> Tensor:
+    return centre(dist.base_dist)
+
+
+@singledispatch
+def prepare(part: nn.Module, data: Mapping[str, Tensor]) -> None:
+    """A look at some training rows before the first step, such as pseudo-inputs or code books. Open; most parts need none."""
+
+
+@singledispatch
+def observe(part: nn.Module, trace: Trace) -> None:
+    """A look at the trace after each step, such as a running average. Open; most parts need none."""
+
+
+@singledispatch
 def partial_log_prob(dist: Distribution, value: Tensor, mask: Tensor) -> Tensor:
     """log p of the entries of `value` where `mask` is true, the others integrated out. Open."""
     raise TypeError(f"{type(dist).__name__} cannot score a part of an event; give whole rows, or say how with @partial_log_prob.register")
@@ -216,9 +238,3 @@ class Model(nn.Module):
     def generate(self, n: int, given: Batch | None = None, conditions: Batch | None = None) -> Trace:
         """`n` dreams of the model: every value is shaped [n, *event]. Conditions are read by the program, not yielded."""
         return run(self.program(conditions), sampling((n,), given or {}))
-
-    def prepare(self, data: Mapping[str, Tensor]) -> None:
-        """A look at some training rows before the first step, such as k-means code books; most models need none."""
-
-    def observe(self, trace: Trace) -> None:
-        """A look at the trace after each step, such as a running average; most models need none."""

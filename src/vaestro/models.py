@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
+from vaestro.conditional import through
 from vaestro.core import Batch, Model, Program, Site, content
 
 
@@ -29,10 +31,10 @@ class VAE(Model):
         z = yield Site("z", self.prior(), None if x is None else self.posterior(x))
         yield Site("x", self.likelihood(z))
 
-    def generate_means(self, n: int) -> Tensor:
-        """The likelihood's mean at `n` draws of the prior, [n, *event], with gradients to the decoder: what a critic is shown."""
-        mean: Tensor = self.likelihood(self.prior().sample((n,))).mean
-        return mean
+    def generate_x(self, n: int) -> Distribution:
+        """p(x | z) at `n` draws of the prior, with gradients to the decoder: what a critic is shown."""
+        likelihood: Distribution = self.likelihood(self.prior().sample((n,)))
+        return likelihood
 
 
 class Step(nn.Module):
@@ -61,5 +63,5 @@ class TopDown(Model):
         state: Tensor = self.top
         for i, step in enumerate(self.steps):
             z = yield Site(f"z{i + 1}", step.prior(state), None if seen is None else step.posterior(state, seen))
-            state = state + step.merge(torch.cat([state.expand(*z.shape[:-1], -1), z], -1))
+            state = state + through(step.merge, state, z)
         yield Site("x", self.likelihood(state))

@@ -1,8 +1,9 @@
-"""Optimisers as objects: parameters and a learning rate to a torch optimiser. Fused kernels where torch has them."""
+"""Optimisers and number formats as objects: parameters and a learning rate to a torch optimiser. Fused kernels where torch has them."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
+import torch
 from torch import nn, optim
 
 from vaestro.registry import Registry
@@ -33,3 +34,8 @@ def adamax(parameters: Iterable[nn.Parameter], learning_rate: float) -> optim.Op
 def sgd(parameters: Iterable[nn.Parameter], learning_rate: float) -> optim.Optimizer:
     """Stochastic gradient descent with Nesterov momentum 0.9."""
     return optim.SGD(parameters, learning_rate, momentum=0.9, nesterov=True, fused=True)
+
+
+PRECISIONS: Registry[torch.dtype] = Registry("precision")
+PRECISIONS.add("float32", torch.float32)  # no autocast
+PRECISIONS.add("bfloat16", torch.bfloat16)  # mixed: matrix products in bfloat16, weights, losses and densities in float32

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vaestro.core import Batch, Trace, content
+from vaestro.core import Batch, Trace, centre, content
 from vaestro.objectives import Objective
 from vaestro.schedules import Schedule
 
@@ -71,23 +72,25 @@ def vae_gan(gamma: float) -> Play:
     The decoder's adversarial loss is the non-saturating one.
     """
 
-    def scores(parts: nn.ModuleDict, batch: Batch) -> tuple[Trace, Tensor, Tensor, Tensor, Tensor]:
-        model, critic, x = parts["model"], parts["critic"], content(batch["x"])
-        trace = model(batch)
-        made = trace["x"].prior.mean[0]
-        dream = model.generate_means(len(x))
-        features, real = critic(x)
-        near, fake = critic(made)
-        return trace, 0.5 * (features - near).square().flatten(1).sum(-1), real, fake, critic(dream)[1]
+    def pictures(parts: nn.ModuleDict, batch: Batch) -> tuple[Trace, Tensor, Tensor]:
+        trace = parts["model"](batch)
+        return trace, centre(trace["x"].prior)[0], centre(parts["model"].generate_x(len(content(batch["x"]))))
+
+    def far(real: Tensor, made: Tensor) -> Tensor:
+        return 0.5 * (real - made).square().flatten(1).sum(-1)
 
     def play(parts: nn.ModuleDict, batch: Batch, clock: Clock) -> Iterator[Move]:
-        trace, far, *_ = scores(parts, batch)
-        yield Move("encoder", trace.kl + far, {**terms_of(trace), "features": far.mean().detach()}, trace)
-        _, far, _, fake, dream = scores(parts, batch)
-        fooling = F.softplus(-fake) + F.softplus(-dream)
-        yield Move("decoder", gamma * far + fooling, {"fooling": fooling.mean().detach()})
-        _, _, real, fake, dream = scores(parts, batch)
-        telling = F.softplus(-real) + F.softplus(fake) + F.softplus(dream)
+        critic, x = parts["critic"], content(batch["x"])
+        trace = parts["model"](batch)
+        distance = far(critic(x)[0], critic(centre(trace["x"].prior)[0])[0])
+        yield Move("encoder", trace.kl + distance, {**terms_of(trace), "features": distance.mean().detach()}, trace)
+        _, made, dream = pictures(parts, batch)
+        features, fake = critic(made)
+        fooling = F.softplus(-fake) + F.softplus(-critic(dream)[1])
+        yield Move("decoder", gamma * far(critic(x)[0], features) + fooling, {"fooling": fooling.mean().detach()})
+        with torch.no_grad():
+            _, made, dream = pictures(parts, batch)
+        telling = F.softplus(-critic(x)[1]) + F.softplus(critic(made)[1]) + F.softplus(critic(dream)[1])
         yield Move("critic", telling, {"telling": telling.mean().detach()})
 
     return play

@@ -1,13 +1,14 @@
 """Priors: distributions that may be learnt, never ways to compute a KL."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, constraints
 
 from vaestro.conditional import Conditional
+from vaestro.core import prepare
 from vaestro.data.schema import Field, Real, Shape
 from vaestro.errors import UsageError
 from vaestro.families.base import positive, precise
@@ -126,6 +127,11 @@ class Vamp(nn.Module):
         if not (isinstance(q, Independent) and isinstance(q.base_dist, Normal) and q.base_dist.loc.dim() == 2):
             raise UsageError("a Vamp prior needs a posterior that is a diagonal Gaussian over a vector; give the posterior the family Gaussian")
         return DiagonalMixture(torch.zeros((), dtype=q.base_dist.loc.dtype, device=q.base_dist.loc.device), q.base_dist.loc, q.base_dist.scale)
+
+
+@prepare.register(Vamp)
+def _(part: Vamp, data: Mapping[str, Tensor]) -> None:
+    part.start(data["x"])
 
 
 def _check(components: int) -> None:

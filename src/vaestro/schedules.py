@@ -15,7 +15,7 @@ def constant(value: float = 1.0) -> Schedule:
 
 
 def warm_up(until: float, value: float = 1.0) -> Schedule:
-    """Linear from 0 to `value` over the first `until` of training, then `value` (Bowman et al. 2016; Soenderby et al. 2016)."""
+    """Linear from 0 to `value` over the first `until` of training, then `value` (Bowman et al. 2016; Soenderby et al. 2016). At 0 there is none."""
     return lambda progress: value if progress >= until else value * progress / until
 
 

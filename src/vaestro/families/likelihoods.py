@@ -37,6 +37,9 @@ def default_likelihood(field: Field) -> Family:
     return LIKELIHOODS["logistic" if _discrete(field.kind) else "gaussian"](field)
 
 
+LIKELIHOODS.add("default", default_likelihood)
+
+
 def _levels(kind: Kind) -> int:
     """How many levels discrete data have; 0 for other kinds."""
     return kind.levels if isinstance(kind, Binary | Integer) else 0

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vaestro.data.schema import Shape
 
-Build = Callable[[Shape, Shape, tuple[int, ...]], nn.Module]
+Build = Callable[..., nn.Module]  # (inputs, outputs, hidden: widths in the order of the flow) -> module
 Activation = Callable[[], nn.Module]
 
 

@@ -10,6 +10,7 @@ from vaestro.errors import UsageError
 from vaestro.networks.base import Network, linear
 
 Size = tuple[int, int]
+CHANNELS = (32, 64)  # of an encoder that is told none
 Stage = Callable[[int, int, Size], nn.Module]  # (channels in, channels out, size of the map that it acts on) -> layers
 
 
@@ -60,29 +61,32 @@ def up(image: Shape, hidden: tuple[int, ...], stage: Stage) -> nn.Sequential:
     return nn.Sequential(*(stage(i, o, s) for i, o, s in reversed(steps)), convolution(hidden[0], image[0]))
 
 
-def pyramid(inputs: Shape, outputs: Shape, hidden: tuple[int, ...], stages: tuple[Stage, Stage]) -> nn.Module:
+def pyramid(inputs: Shape, outputs: Shape, hidden: tuple[int, ...] | None, stages: tuple[Stage, Stage]) -> nn.Module:
     """An encoder, a decoder or both, by which of the shapes are images; each built of `stages` (one down, one up).
 
     Raises UsageError when neither is an image, or when both are and differ in size.
     """
     if len(inputs) != 3 and len(outputs) != 3:
         raise UsageError(f"a convolutional network cannot map {inputs} to {outputs}, for neither is an image [C, H, W]; use mlp")
+    if hidden is None:
+        hidden = CHANNELS if len(inputs) == 3 else CHANNELS[::-1]
     if not hidden:
         raise UsageError("a convolutional network needs the channels of one stage or more, but hidden is empty; give hidden=32x64, or use mlp")
     if len(inputs) == len(outputs) == 3:
         if inputs[1:] != outputs[1:]:
             raise UsageError(f"a convolutional network cannot map an image {inputs} to one of another size {outputs}; give both the same height and width")
         return Network(nn.Sequential(down(inputs, hidden, stages[0]), up(outputs, hidden, stages[1])), inputs, outputs)
-    image = inputs if len(inputs) == 3 else outputs
-    small = (hidden[-1], *sizes(image, len(hidden))[-1])
     if len(inputs) == 3:
+        small = (hidden[-1], *sizes(inputs, len(hidden))[-1])
         return Network(nn.Sequential(down(inputs, hidden, stages[0]), nn.Flatten(), linear(math.prod(small), math.prod(outputs))), inputs, outputs)
+    hidden = hidden[::-1]  # from the image inwards
+    small = (hidden[-1], *sizes(outputs, len(hidden))[-1])
     start = [nn.Flatten(), linear(math.prod(inputs), math.prod(small)), nn.Unflatten(1, small), norm(small[0], (small[1], small[2])), nn.SiLU()]
     return Network(nn.Sequential(*start, up(outputs, hidden, stages[1])), inputs, outputs)
 
 
-def convolutional(inputs: Shape, outputs: Shape, hidden: tuple[int, ...]) -> nn.Module:
-    """3x3 convolutions of stride 2 and `hidden` channels, group norm, SiLU, then a linear map; upwards its mirror, by nearest resize and 3x3 convolution.
+def convolutional(inputs: Shape, outputs: Shape, hidden: tuple[int, ...] | None = None) -> nn.Module:
+    """3x3 convolutions of stride 2 and `hidden` channels in the order of the flow (32x64 to an image's code, 64x32 from it), group norm, SiLU, then a linear map; upwards its mirror, by nearest resize and 3x3 convolution.
 
     [n, *inputs] to [n, *outputs], one of them or both an image [C, H, W] of any size. Resizing leaves no chequerboard (Odena et al. 2016).
     Raises UsageError when neither is an image, when two images differ in size, or when `hidden` is empty.

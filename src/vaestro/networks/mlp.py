@@ -8,7 +8,7 @@ from vaestro.data.schema import Shape
 from vaestro.networks.base import Activation, Network, linear
 
 
-def mlp(inputs: Shape, outputs: Shape, hidden: tuple[int, ...], activation: Activation = nn.SiLU) -> nn.Module:
+def mlp(inputs: Shape, outputs: Shape, hidden: tuple[int, ...] = (300, 300), activation: Activation = nn.SiLU) -> nn.Module:
     """Linear layers of the widths `hidden` with `activation` between them; without hidden layers, one linear map. [n, *inputs] to [n, *outputs]."""
     widths = [math.prod(inputs), *hidden]
     layers: list[nn.Module] = [nn.Flatten()]
@@ -29,7 +29,7 @@ class Gated(nn.Module):
         return self.h(x) * self.g(x).sigmoid()
 
 
-def gated_mlp(inputs: Shape, outputs: Shape, hidden: tuple[int, ...]) -> nn.Module:
+def gated_mlp(inputs: Shape, outputs: Shape, hidden: tuple[int, ...] = (300, 300)) -> nn.Module:
     """Gated dense layers of the widths `hidden`, then one linear map (Tomczak & Welling 2018, VampPrior, section 5). [n, *inputs] to [n, *outputs]."""
     widths = [math.prod(inputs), *hidden]
     layers = [Gated(i, o) for i, o in zip(widths, widths[1:], strict=False)]

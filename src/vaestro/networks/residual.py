@@ -32,7 +32,7 @@ def residual_up(inputs: int, outputs: int, size: Size) -> nn.Module:
     return nn.Sequential(nn.Upsample(size=size, mode="nearest"), convolution(inputs, outputs), Block(outputs, size))
 
 
-def residual(inputs: Shape, outputs: Shape, hidden: tuple[int, ...]) -> nn.Module:
+def residual(inputs: Shape, outputs: Shape, hidden: tuple[int, ...] | None = None) -> nn.Module:
     """As `convolutional`, with a pre-activation residual block at each level (He et al. 2016). [n, *inputs] to [n, *outputs].
 
     Raises UsageError when neither shape is an image, when two images differ in size, or when `hidden` is empty.

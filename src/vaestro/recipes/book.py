@@ -1,0 +1,109 @@
+"""The book of recipes: a recipe is a function from a schema and keywords to parts, a play and its players."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, NamedTuple, TypeAlias
+
+import torch
+from annotated_types import Ge, Gt, Le, Lt
+from torch import nn
+
+from vaestro.core import Model
+from vaestro.data.schema import Binary, Integer, Kind, Real, Schema
+from vaestro.errors import UsageError
+from vaestro.objectives import Objective, elbo
+from vaestro.optimizers import OPTIMIZERS, PRECISIONS, Optimizer, adam
+from vaestro.plays import Play
+from vaestro.registry import Registry
+from vaestro.schedules import RATES, Schedule
+
+Count: TypeAlias = Annotated[int, Ge(1)]
+Weight: TypeAlias = Annotated[float, Ge(0)]
+Positive: TypeAlias = Annotated[float, Gt(0)]
+Fraction: TypeAlias = Annotated[float, Ge(0), Le(1)]
+Widths: TypeAlias = tuple[Count, ...]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a recipe likes to be trained. Every field is also a keyword of every recipe's call: `vae:batch=64,ema=0.999`."""
+
+    optimizer: Annotated[Optimizer, OPTIMIZERS] = adam
+    learning_rate: Positive = 1e-3
+    rate: Annotated[Schedule, RATES] = RATES["constant"]
+    batch: Count = 128
+    clip: Positive | None = None  # the largest gradient norm of a player
+    ema: Annotated[float, Ge(0), Lt(1)] = 0.0  # decay of the averaged weights, which are the ones evaluated
+    patience: Count | None = None  # validations without a better score before training stops
+    precision: Annotated[torch.dtype, PRECISIONS] = torch.float32
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a recipe serves: modules, the play on them, and who owns which parameters."""
+
+    parts: nn.ModuleDict  # "model" is the Model; critics stand beside it, so that a checkpoint holds them
+    play: Play
+    players: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"model": ("model",)})  # name: prefixes of parameters
+    training: Training = field(default_factory=Training)
+    score: Objective = field(default_factory=elbo)  # what validation reports: nats per row
+    samples: int = 1  # draws that the score takes
+    fields: tuple[str, ...] = ("x",)  # the only fields of the data that the model is shown
+
+    @property
+    def model(self) -> Model:
+        """The part that is the model."""
+        model = self.parts["model"]
+        assert isinstance(model, Model)
+        return model
+
+
+def solo(model: Model, play: Play, score: Objective | None = None, samples: int = 1) -> Recipe:
+    """A recipe of one player; validation scores the ELBO unless told another bound."""
+    return Recipe(nn.ModuleDict({"model": model}), play, score=score or elbo(), samples=samples)
+
+
+class Entry(NamedTuple):
+    """A recipe in the book: the function and what is said of it."""
+
+    name: str
+    build: Callable[..., Recipe]
+    group: str
+    paper: str
+    formula: str
+    published: str  # the published number it answers to, with its protocol
+    fits: tuple[type[Kind], ...]
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return (self.build.__doc__ or "a recipe without a docstring").strip().splitlines()[0]
+
+
+RECIPES: Registry[Entry] = Registry("recipe")
+ANY: tuple[type[Kind], ...] = (Binary, Integer, Real)
+
+
+def recipe(*, group: str = "own", paper: str = "", formula: str = "", published: str = "none", fits: tuple[type[Kind], ...] = ANY) -> Callable[..., Any]:
+    """A decorator that puts a function `f(schema, **keywords) -> Recipe` into the book under its own name."""
+
+    def add(build: Callable[..., Recipe]) -> Callable[..., Recipe]:
+        RECIPES.add(build.__name__, Entry(build.__name__, build, group, paper, formula, published, fits))
+        return build
+
+    return add
+
+
+def entry_of(build: Callable[..., Recipe]) -> Entry:
+    """The book's entry for a function, or a plain one for a function that nobody registered."""
+    known = [e for e in RECIPES.values() if e.build is build]
+    return known[0] if known else Entry(build.__name__, build, "own", "", "", "none", ANY)
+
+
+def require_fit(entry: Entry, schema: Schema) -> None:
+    """Raises UsageError where the recipe does not fit the kind of field `x`, naming recipes that do."""
+    kind = type(schema["x"].kind)
+    if kind not in entry.fits:
+        able = ", ".join(n for n, e in RECIPES.items() if kind in e.fits)
+        wants = " or ".join(k.__name__ for k in entry.fits)
+        raise UsageError(f"recipe {entry.name!r} fits {wants} data, but {schema.name!r} holds {kind.__name__} values; recipes that fit it: {able}")

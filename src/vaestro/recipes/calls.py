@@ -1,0 +1,126 @@
+"""Calls such as `iwae:samples=50,latents=40`: a recipe's name in the shell, the run folder, the checkpoint and on the board."""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from vaestro.data.schema import Schema
+from vaestro.errors import UsageError, did_you_mean
+from vaestro.recipes.book import RECIPES, Entry, Recipe, Training, entry_of, require_fit
+from vaestro.registry import Registry
+
+TRAINING = tuple(f.name for f in dataclasses.fields(Training))
+CONSTANTS = {"true": True, "false": False, "none": None}
+
+
+class Call(NamedTuple):
+    """A recipe and its keywords, every one of them resolved."""
+
+    entry: Entry
+    keywords: dict[str, Any]  # the recipe's own
+    training: dict[str, Any]  # those of `Training` that the call names
+
+    def __str__(self) -> str:
+        """The shortest text that `parse` turns back into this call."""
+        signature = inspect.signature(self.entry.build).parameters
+        said = {k: v for k, v in self.keywords.items() if v != signature[k].default} | self.training
+        return self.entry.name + (":" + ",".join(f"{k}={_text(v, _annotation(self.entry, k))}" for k, v in said.items()) if said else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """Every resolved keyword as text, for run.json."""
+        return {k: _text(v, _annotation(self.entry, k)) for k, v in (self.keywords | self.training).items()}
+
+    def cook(self, schema: Schema, seed: int = 0) -> Recipe:
+        """The recipe for these data, its weights drawn from `seed`; raises UsageError where it does not fit them."""
+        require_fit(self.entry, schema)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            recipe = self.entry.build(schema, **self.keywords)
+        return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, **self.training))
+
+
+def parse(text: str) -> Call:
+    """`NAME:key=value,...` to a call. A value is a number, true, false, none, 32x64 (a tuple) or the name of a part.
+
+    Raises UsageError, with 'did you mean', on an unknown recipe, keyword or part and on a value of a wrong type or range.
+    """
+    name, _, rest = text.partition(":")
+    pairs = [piece.partition("=") for piece in rest.split(",") if piece]
+    for key, equals, value in pairs:
+        if not (key and equals and value):
+            raise UsageError(f"{text!r} is not a call: write NAME:key=value,key=value, for example iwae:samples=50,latents=40")
+    keys = [key for key, _, _ in pairs]
+    twice = {k for k in keys if keys.count(k) > 1}
+    if twice:
+        raise UsageError(f"{text!r} gives {', '.join(sorted(twice))} twice; give each keyword once")
+    return call_of(RECIPES[name], {key: _value(value) for key, _, value in pairs})
+
+
+def call_of(recipe: Entry | Callable[..., Recipe], keywords: Mapping[str, Any]) -> Call:
+    """The call of a recipe function with Python values as keywords, checked like a parsed one."""
+    entry = recipe if isinstance(recipe, Entry) else entry_of(recipe)
+    own = [k for k in inspect.signature(entry.build).parameters][1:]
+    for key in keywords:
+        if key not in own and key not in TRAINING:
+            raise UsageError(f"recipe {entry.name!r} has no keyword {key!r}{did_you_mean(key, [*own, *TRAINING])}")
+    given = {k: _checked(entry, k, v) for k, v in keywords.items()}
+    defaults = {k: inspect.signature(entry.build).parameters[k].default for k in own}
+    lacking = [k for k, v in defaults.items() if v is inspect.Parameter.empty and k not in given]
+    if lacking:
+        raise UsageError(f"recipe {entry.name!r} needs {', '.join(lacking)}: say {entry.name}:{lacking[0]}=...")
+    return Call(entry, defaults | {k: v for k, v in given.items() if k in own}, {k: v for k, v in given.items() if k not in own})
+
+
+def _annotation(entry: Entry, key: str) -> Any:
+    hints = get_type_hints(entry.build, include_extras=True)
+    return hints.get(key, get_type_hints(Training, include_extras=True).get(key, Any))
+
+
+def _registry(annotation: Any) -> Registry[Any] | None:
+    if get_origin(annotation) is Annotated:
+        return next((m for m in get_args(annotation)[1:] if isinstance(m, Registry)), None)
+    return None
+
+
+def _checked(entry: Entry, key: str, value: Any) -> Any:
+    annotation = _annotation(entry, key)
+    registry = _registry(annotation)
+    if registry is not None:
+        return registry[value] if isinstance(value, str) else value
+    if isinstance(value, int) and not isinstance(value, bool) and "tuple" in str(annotation):
+        value = (value,)
+    try:
+        return TypeAdapter(annotation).validate_python(value, strict=True)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Input ")
+        raise UsageError(f"{entry.name}: {key} {reason}, and got {_text(value, annotation)}") from None
+
+
+def _value(text: str) -> Any:
+    if text.lower() in CONSTANTS:
+        return CONSTANTS[text.lower()]
+    if re.fullmatch(r"\d+(x\d+)+", text):
+        return tuple(int(n) for n in text.split("x"))
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _text(value: Any, annotation: Any) -> str:
+    registry = _registry(annotation)
+    if registry is not None:
+        try:
+            return registry.name_of(value)
+        except KeyError:
+            return getattr(value, "__name__", type(value).__name__)
+    if isinstance(value, tuple):
+        return "x".join(str(v) for v in value)
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -1,0 +1,52 @@
+"""How long a run may take: steps, or seconds turned into steps once, so that a resumed or replayed run does the same."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vaestro.errors import UsageError
+from vaestro.training.loop import Fetch, Loop
+
+WARM = 3  # the first steps allocate memory and are slower
+SHARE = 0.9  # of the seconds go to steps; the rest to validation, checkpoints and noise
+GRACE = 1.25  # a run that is this much slower than measured is stopped
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Steps or seconds of training; exactly one is given. Raises UsageError otherwise."""
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.seconds is None):
+            raise UsageError("a budget is either steps or seconds: give exactly one of them")
+        if (self.steps or self.seconds or 0) <= 0:
+            raise UsageError(f"a budget must be positive, and got {self.steps or self.seconds}; give some steps or seconds")
+
+    def total(self, trial: Callable[[], float]) -> int:
+        """The number of steps that this budget buys; `trial` measures seconds a step and is called only if it must be."""
+        if self.steps is not None:
+            return self.steps
+        assert self.seconds is not None
+        return max(10, int(SHARE * self.seconds / trial()))
+
+    @property
+    def deadline(self) -> float:
+        """Seconds after which a run is stopped, whatever is left."""
+        return float("inf") if self.seconds is None else GRACE * self.seconds
+
+
+def seconds_a_step(loop: Loop, fetch: Callable[[int], Fetch], limit: float) -> float:
+    """The median time of a step of a throw-away loop, measured for about `limit` seconds."""
+    times: list[float] = []
+    start = time.perf_counter()
+    while len(times) < WARM + 3 or (time.perf_counter() - start < limit and len(times) < 200):
+        before = time.perf_counter()
+        loop.step(fetch(loop.n))
+        if loop.device.type != "cpu":
+            loop.flush()
+        times.append(time.perf_counter() - before)
+    return statistics.median(times[WARM:])

@@ -1,0 +1,34 @@
+"""Where a run computes: the device is chosen by itself, threads are set once."""
+
+import os
+
+import torch
+
+from vaestro.errors import UsageError
+
+
+def choose(name: str | None = None) -> torch.device:
+    """The named device, else CUDA, else Apple's MPS, else the CPU. Raises UsageError for one that is not there."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(f"device {name!r} is not to be had here ({str(error).splitlines()[0]}); leave --device out to choose by itself") from None
+    return device
+
+
+def machine() -> dict[str, str | int]:
+    """What a result says of the machine and the libraries that it was made with."""
+    import platform
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+    }

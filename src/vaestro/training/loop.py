@@ -1,0 +1,175 @@
+"""One step of training for any recipe: players move in turn, each on its own loss. Nothing here waits for the device."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+from vaestro.core import observe
+from vaestro.errors import UsageError
+from vaestro.plays import Clock, Move
+from vaestro.recipes import Recipe
+
+Fetch = Callable[[], Mapping[str, Tensor]]
+
+
+def mix(seed: int, *numbers: int) -> int:
+    """One well-mixed 63-bit seed from several numbers (SplitMix64's finaliser), so that no generator state need be saved."""
+    state = seed
+    for n in numbers:
+        state = (state * 0x9E3779B97F4A7C15 + n + 1) & (2**64 - 1)
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+        state ^= state >> 31
+    return state >> 1
+
+
+def weights(parts: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and saved buffer by name, a shared one once."""
+    saved = parts.state_dict(keep_vars=True)
+    named = {n: p for n, p in [*parts.named_parameters(), *parts.named_buffers()] if n in saved}
+    return {n: t.detach() for n, t in named.items()}
+
+
+def owned(recipe: Recipe) -> dict[str, dict[str, nn.Parameter]]:
+    """Each player's trainable parameters by name; raises UsageError if one has no owner or two, or a player has none."""
+    owners: dict[str, dict[str, nn.Parameter]] = {player: {} for player in recipe.players}
+    for name, parameter in recipe.parts.named_parameters():
+        mine = [player for player, prefixes in recipe.players.items() if any(name == p or name.startswith(p + ".") for p in prefixes)]
+        if len(mine) != 1 and parameter.requires_grad:
+            raise UsageError(f"parameter {name!r} belongs to {' and '.join(mine) or 'no player'}; give it to exactly one by the prefixes in Recipe.players")
+        if parameter.requires_grad:
+            owners[mine[0]][name] = parameter
+    idle = [player for player, parameters in owners.items() if not parameters]
+    if idle:
+        raise UsageError(f"player {idle[0]!r} owns no trainable parameter; name its part in Recipe.players, or leave the player out")
+    return owners
+
+
+class Loop:
+    """The state of a training run between two steps, and `step`, which moves it on by one.
+
+    A step is a pure function of (seed, step number, state): a run that is stopped anywhere and loaded again ends with equal bits.
+    """
+
+    def __init__(self, recipe: Recipe, seed: int, total: int, device: torch.device) -> None:
+        self.recipe, self.seed, self.total, self.device = recipe, seed, total, device
+        self.parts = recipe.parts.to(device).train()
+        self.owned = owned(recipe)
+        self.watching = list(self.parts.modules())
+        settings = recipe.training
+        self.optimizers = {player: settings.optimizer(list(ps.values()), settings.learning_rate) for player, ps in self.owned.items()}
+        self.average = {n: w.clone() for n, w in weights(self.parts).items()} if settings.ema else {}
+        self.n = 0
+        self.skipped = torch.zeros((), device=device)  # moves whose gradient was not finite
+        self.sums: dict[str, Tensor] = {}
+        self.counted = 0
+
+    def step(self, fetch: Fetch) -> None:
+        """Fetch a batch and let every player move once or more, in the play's order."""
+        torch.manual_seed(mix(self.seed, self.n))
+        batch = fetch()
+        clock = Clock(self.n, self.total)
+        precision = self.recipe.training.precision
+        moves = self.recipe.play(self.parts, batch, clock)
+        while True:
+            with torch.autocast(self.device.type, precision, enabled=precision != torch.float32):  # one per move: its cache hides a player's step
+                move = next(moves, None)
+            if move is None:
+                break
+            self._move(move, clock)
+        self._averaged()
+        self.n += 1
+        self.counted += 1
+
+    def _move(self, move: Move, clock: Clock) -> None:
+        optimizer, parameters = self.optimizers[move.player], list(self.owned[move.player].values())
+        settings = self.recipe.training
+        loss = move.loss.float().mean()
+        optimizer.zero_grad()
+        loss.backward(inputs=parameters)
+        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        bad = norm.isfinite().logical_not().float()
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * settings.rate(clock.progress)
+        shrink = torch.ones_like(norm) if settings.clip is None else (norm / settings.clip).clamp(min=1.0)
+        if optimizer.defaults.get("fused"):  # these read the two tensors inside their kernel, so nothing waits
+            optimizer.found_inf, optimizer.grad_scale = bad, shrink  # type: ignore[attr-defined]
+            optimizer.step()
+        elif not bad:
+            torch._foreach_div_([p.grad for p in parameters if p.grad is not None], shrink)
+            optimizer.step()
+        self.skipped += bad
+        self._count(move, loss.detach(), norm)
+        if move.trace is not None:
+            for part in self.parts.modules():
+                observe(part, move.trace)
+
+    def _count(self, move: Move, loss: Tensor, norm: Tensor) -> None:
+        name = "loss" if len(self.owned) == 1 else f"loss_{move.player}"
+        for term, value in {name: loss, **move.terms, f"gradient_{move.player}": norm}.items():
+            value = torch.as_tensor(value, device=self.device)
+            self.sums[term] = self.sums[term] + value if term in self.sums else value
+
+    @torch.no_grad()
+    def _averaged(self) -> None:
+        decay = self.recipe.training.ema
+        if not decay:
+            return
+        now = weights(self.parts)
+        moving = [n for n, w in now.items() if w.is_floating_point()]
+        decay = min(decay, (1 + self.n) / (10 + self.n))  # a short memory at first, so that the start is forgotten
+        torch._foreach_lerp_([self.average[n] for n in moving], [now[n] for n in moving], 1 - decay)
+        for n in now.keys() - set(moving):
+            self.average[n].copy_(now[n])
+
+    def restart_average(self) -> None:
+        """Let the averaged weights start from the present ones."""
+        self.average = {n: w.clone() for n, w in weights(self.parts).items()} if self.average else {}
+
+    @contextmanager
+    @torch.no_grad()
+    def averaged(self) -> Iterator[None]:
+        """The averaged weights in place of the trained ones, for as long as the context lasts."""
+        now = {n: w.clone() for n, w in weights(self.parts).items()} if self.average else {}
+        for n, w in weights(self.parts).items() if now else ():
+            w.copy_(self.average[n])
+        yield
+        for n, w in weights(self.parts).items() if now else ():
+            w.copy_(now[n])
+
+    def flush(self) -> dict[str, float]:
+        """The mean of every term since the last call: the only place that waits for the device."""
+        means = {term: float(total) / self.counted for term, total in self.sums.items()} if self.counted else {}
+        self.sums, self.counted = {}, 0
+        return means
+
+    def best(self) -> dict[str, Tensor]:
+        """The weights that are evaluated: the averaged ones where the recipe keeps an average."""
+        return self.average or weights(self.parts)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the next step depends on, by name; optimiser state goes by parameter name."""
+        tensors = {f"weights.{n}": w for n, w in weights(self.parts).items()} | {f"average.{n}": w for n, w in self.average.items()}
+        for player, optimizer in self.optimizers.items():
+            for name, parameter in self.owned[player].items():
+                for key, value in optimizer.state.get(parameter, {}).items():
+                    tensors[f"optimizer.{player}.{name}.{key}"] = torch.as_tensor(value)
+        return {**tensors, "loop.n": torch.tensor(self.n), "loop.skipped": self.skipped}
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Return to a stored state; raises KeyError or RuntimeError where names or shapes are others'."""
+        for n, w in weights(self.parts).items():
+            w.copy_(tensors[f"weights.{n}"])
+        for n, w in self.average.items():
+            w.copy_(tensors[f"average.{n}"])
+        for player, optimizer in self.optimizers.items():
+            for name, parameter in self.owned[player].items():
+                prefix = f"optimizer.{player}.{name}."
+                own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+                optimizer.state[parameter] = {k: v.clone() if k == "step" else v.to(parameter.device, copy=True) for k, v in own.items()}
+        self.n = int(tensors["loop.n"])
+        self.skipped = tensors["loop.skipped"].to(self.device, copy=True)

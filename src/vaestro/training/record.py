@@ -1,0 +1,58 @@
+"""The table of a run: one line of `metrics.jsonl` a log, cut back to the checkpoint when a run is resumed."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+Line = dict[str, Any]
+Watch = Callable[[Line], None]  # what a live display is given
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """The lines of a log; a last line that a kill cut short is left out."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as file:
+        for text in file:
+            try:
+                yield json.loads(text)
+            except ValueError:
+                return
+
+
+def cut_back(path: Path, step: int) -> None:
+    """Forget what was logged after `step`, for a run that goes on from there."""
+    kept = [line for line in read_lines(path) if line["step"] <= step]
+    temporary = path.with_suffix(".part")
+    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    temporary.replace(path)
+
+
+class Log:
+    """Appends lines to `metrics.jsonl`, shows them to a watcher, and mirrors them to TensorBoard where it is installed and asked for."""
+
+    def __init__(self, folder: Path, watch: Watch, boards: tuple[Watch, ...] = ()) -> None:
+        self.path, self.watchers = folder / "metrics.jsonl", (watch, *boards)
+
+    def __call__(self, line: Line) -> None:
+        """Write one line at once: an open file would lose its last lines in a kill."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        for watch in self.watchers:
+            watch(line)
+
+
+def tensorboard(folder: Path) -> Watch:
+    """A watcher that writes TensorBoard events beside the log; raises ImportError where the extra is missing."""
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+
+    def watch(line: Line) -> None:
+        for name, value in line.items():
+            if isinstance(value, int | float) and name != "step":
+                writer.add_scalar(name, value, line["step"])  # type: ignore[no-untyped-call]
+        writer.flush()  # type: ignore[no-untyped-call]
+
+    return watch

@@ -1,0 +1,175 @@
+"""Training a run in its folder, and taking up one that was stopped."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaestro.core import prepare
+from vaestro.data.rows import Rows, order
+from vaestro.data.store import Dataset
+from vaestro.errors import VaestroError
+from vaestro.recipes import Call
+from vaestro.training.budget import Budget, seconds_a_step
+from vaestro.training.device import choose
+from vaestro.training.files import load_tensors, save_tensors
+from vaestro.training.loop import Fetch, Loop, mix, weights
+from vaestro.training.monitor import vital_signs
+from vaestro.training.record import Line, Log, cut_back
+
+LOGS, CHECKS = 100, 20  # lines of the log and validations in a run
+LOOK = 1000  # rows that a validation scores, and that `prepare` looks at
+EVERY = 20.0  # seconds between checkpoints
+STATE, BEST = "state.safetensors", "best.safetensors"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, on what and for how long: all that it takes to do it again."""
+
+    call: Call
+    data: Dataset
+    budget: Budget
+    seed: int = 0
+    device: str | None = None
+
+
+@dataclass
+class Progress:
+    """The little that a run remembers beside its tensors."""
+
+    total: int
+    elapsed: float = 0.0
+    best: float = math.inf
+    waited: int = 0
+    score: float = math.inf
+
+
+class Trainer:
+    """One run: steps, logs, validates and checkpoints until its budget, its patience or its deadline ends it."""
+
+    def __init__(self, plan: Plan, folder: Path, log: Log) -> None:
+        self.plan, self.folder, self.log = plan, folder, log
+        self.device = choose(plan.device)
+        self.recipe = plan.call.cook(plan.data.schema, plan.seed)
+        self.rows = {s: Rows(plan.data.split(s), plan.data.schema, self.recipe.fields, self.device) for s in ("train", "validation")}
+        self.batch = min(self.recipe.training.batch, self.rows["train"].rows)
+        self.order = lru_cache(2)(lambda epoch: order(self.rows["train"].rows, self.batch, plan.seed, epoch))
+        self.loop: Loop
+        self.progress: Progress
+
+    def fetch(self, step: int) -> Fetch:
+        """How the batch of a step is fetched: its rows are a pure function of the seed and the step."""
+        epoch, place = divmod(step, max(self.rows["train"].rows // self.batch, 1))
+        index = self.order(epoch)[place * self.batch : (place + 1) * self.batch]
+        return lambda: self.rows["train"].batch(index)
+
+    def trial(self) -> float:
+        """Seconds a step, measured on a copy that is thrown away."""
+        assert self.plan.budget.seconds is not None
+        copy = Loop(self.plan.call.cook(self.plan.data.schema, self.plan.seed), self.plan.seed, 1000, self.device)
+        return seconds_a_step(copy, self.fetch, 0.04 * self.plan.budget.seconds)
+
+    def begin(self, total: int | None = None, start: dict[str, Tensor] | None = None) -> None:
+        """Stand before the first step: the budget becomes steps, parts look at some rows, or take over another run's weights."""
+        self.progress = Progress(self.plan.budget.total(self.trial) if total is None else total)
+        self.loop = Loop(self.recipe, self.plan.seed, self.progress.total, self.device)
+        with self._quiet(1):
+            look = self.rows["train"].batch(torch.randperm(self.rows["train"].rows)[:LOOK])
+            for part in self.recipe.parts.modules():
+                prepare(part, look)
+        if start is not None:
+            adopt(self.recipe.parts, start)
+        self.loop.restart_average()
+
+    def restore(self) -> None:
+        """Stand where the last checkpoint was taken."""
+        tensors, about = load_tensors(self.folder / STATE)
+        self.progress = Progress(**about)
+        self.loop = Loop(self.recipe, self.plan.seed, self.progress.total, self.device)
+        self.loop.load(tensors)
+        cut_back(self.log.path, self.loop.n)
+
+    def checkpoint(self) -> None:
+        """Write all that the next step depends on, as one file."""
+        save_tensors(self.folder / STATE, self.loop.state(), asdict(self.progress))
+
+    def go(self) -> str:
+        """Train to the end and say why it ended; an interruption leaves a checkpoint behind."""
+        logs, checks = (max(1, math.ceil(self.progress.total / n)) for n in (LOGS, CHECKS))
+        base, last = time.monotonic() - self.progress.elapsed, time.monotonic()
+        try:
+            while self.loop.n < self.progress.total:
+                self.loop.step(self.fetch(self.loop.n))
+                n, now = self.loop.n, time.monotonic()
+                self.progress.elapsed = now - base
+                check = n % checks == 0 or n == self.progress.total
+                if check or n % logs == 0:
+                    self._write(self._validate() if check else {})
+                if now - last > EVERY:
+                    self.checkpoint()
+                    last = time.monotonic()
+                patience = self.recipe.training.patience
+                if patience is not None and self.progress.waited >= patience:
+                    return f"early stopping: {patience} validations without a better score"
+                if self.progress.elapsed > self.plan.budget.deadline:
+                    return f"deadline: slower than measured, stopped after {n} of {self.progress.total} steps"
+        except KeyboardInterrupt:
+            self.checkpoint()
+            raise
+        return "budget"
+
+    def final(self) -> dict[str, Tensor]:
+        """The weights to use: the best ones under early stopping, else the last or averaged ones."""
+        best = self.folder / BEST
+        return load_tensors(best)[0] if self.recipe.training.patience is not None and best.exists() else self.loop.best()
+
+    def _write(self, more: Line) -> None:
+        moves = self.loop.counted * len(self.recipe.players)
+        means = self.loop.flush()
+        skipped = int(self.loop.skipped)
+        before = getattr(self, "_skipped", 0)
+        self._skipped = skipped
+        line = {"step": self.loop.n, "seconds": round(self.progress.elapsed, 3), **means, **({"skipped": skipped} if skipped else {}), **more}
+        self.log(line)
+        if moves >= 10 and skipped - before >= moves:
+            raise VaestroError(f"every gradient since step {self.loop.n - moves} was infinite or NaN; lower learning_rate, set clip=1, or look for broken values in the data")
+
+    def _validate(self) -> Line:
+        with self._quiet(2), self.loop.averaged():
+            self.recipe.parts.eval()
+            index = torch.arange(min(self.rows["validation"].rows, LOOK))
+            score, signs = vital_signs(self.recipe, [self.rows["validation"].batch(i) for i in index.split(250)])
+            self.recipe.parts.train()
+        self.progress.score = score
+        better = score < self.progress.best
+        self.progress.best, self.progress.waited = (score, 0) if better else (self.progress.best, self.progress.waited + 1)
+        if better and self.recipe.training.patience is not None:
+            save_tensors(self.folder / BEST, self.loop.best(), {"step": self.loop.n})
+        return {"validation": score, **signs}
+
+    @contextmanager
+    def _quiet(self, stream: int) -> Iterator[None]:
+        """Random numbers of their own, without gradients, so that looking changes nothing."""
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []), torch.no_grad():
+            torch.manual_seed(mix(self.plan.seed, -stream))
+            yield
+
+
+@torch.no_grad()
+def adopt(parts: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Fill every weight by name; raises VaestroError where a name or a shape differs."""
+    own = weights(parts)
+    for name in own.keys() ^ tensors.keys():
+        raise VaestroError(f"the weights do not fit the recipe: {name!r} is only on one side; use the recipe call that they were trained with")
+    for name, w in own.items():
+        if w.shape != tensors[name].shape:
+            raise VaestroError(f"the weights do not fit the recipe: {name!r} is {tuple(tensors[name].shape)} in the file and {tuple(w.shape)} here")
+        w.copy_(tensors[name])
