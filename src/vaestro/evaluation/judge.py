@@ -1,0 +1,221 @@
+"""A small judge of images: a classifier of the training split whose last hidden layer gives the features of the set metrics."""
+
+import argparse
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vaestro.data.schema import Shape
+from vaestro.errors import UsageError, VaestroError, did_you_mean
+from vaestro.evaluation.scope import forked, mix
+
+VERSION = "1"
+WIDTH = 64
+EPOCHS, LEAST, BATCH, PEAK = 15, 1500, 256, 3e-3  # epochs, and steps at least
+
+
+class Features(Protocol):
+    """What set metrics see of a picture: a named map from unit values [n, *shape] to numbers [n, d]."""
+
+    name: str
+
+    def features(self, images: Tensor) -> Tensor:
+        """uint8 levels of 255 or unit values [n, *shape] to float32 [n, d]."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a judge is and where it comes from."""
+
+    data: str
+    data_sha256: str
+    shape: Shape
+    classes: int
+    accuracy: float  # on the validation split, grey
+    accuracy_binary: float  # on the validation split, binarised by a draw
+    seed: int
+    version: str = VERSION
+
+
+class Judge(nn.Module):
+    """Three strided convolutions, 64 features, class logits; about 60,000 numbers at 28x28. It serves grey and binarised pictures alike."""
+
+    name = "judge"
+
+    def __init__(self, card: Card) -> None:
+        super().__init__()
+        self.card = card
+        channels, height, width = card.shape
+        for _ in range(3):
+            height, width = (height + 1) // 2, (width + 1) // 2
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, 12, 5, 2, 2), nn.ReLU(), nn.Conv2d(12, 24, 3, 2, 1), nn.ReLU(), nn.Conv2d(24, 48, 3, 2, 1), nn.ReLU(),
+            nn.Flatten(), nn.Linear(48 * height * width, WIDTH), nn.ReLU(),
+        )  # fmt: skip
+        self.head = nn.Linear(WIDTH, card.classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Unit values [n, C, H, W] to class logits [n, classes]."""
+        return torch.as_tensor(self.head(self.body(2 * x - 1)))
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Tensor:
+        """uint8 or unit values [n, C, H, W] to features [n, 64], float32; raises UsageError for another shape of picture."""
+        if tuple(images.shape[1:]) != self.card.shape:
+            raise UsageError(f"the judge of {self.card.data!r} reads pictures of shape {self.card.shape}, not {tuple(images.shape[1:])}; use the judge of these data")
+        return torch.cat([self.body(2 * unit(part) - 1) for part in batched(images)] or [torch.zeros(0, WIDTH)])
+
+
+class Pca(nn.Module):
+    """The judge of data without labels: coordinates along the leading principal components of the training rows."""
+
+    mean: Tensor
+    basis: Tensor
+
+    def __init__(self, mean: Tensor, basis: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("basis", basis)
+        self.name = "pca64"
+
+    @classmethod
+    def fit(cls, images: Tensor, components: int = 64) -> "Pca":
+        """The first `components` (fewer if there are fewer rows or numbers) of the training rows [n, *shape]; raises UsageError for fewer than 2 rows."""
+        if len(images) < 2:
+            raise UsageError(f"principal components need at least 2 rows, and there are {len(images)}; give more training rows")
+        n, size = len(images), images[0].numel()
+        mean = sum((unit(p).flatten(1).double().sum(0) for p in batched(images)), torch.zeros(size, dtype=torch.float64)) / n
+        cov = torch.zeros(size, size, dtype=torch.float64)
+        for part in batched(images):
+            centred = unit(part).flatten(1).double() - mean
+            cov += centred.T @ centred
+        basis = torch.linalg.eigh(cov).eigenvectors.flip(1)[:, : min(components, n - 1, size)]
+        signs = basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()  # else the library's choice of sign would show
+        return cls(mean.float(), (basis * signs).float())
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Tensor:
+        """uint8 or unit values [n, *shape] to coordinates [n, components], float32."""
+        if images[:1].flatten(1).shape[1] != len(self.mean):
+            raise UsageError(f"these principal components read {len(self.mean)} numbers a row, not {images[:1].flatten(1).shape[1]}; fit them to these data")
+        return torch.cat([(unit(part).flatten(1) - self.mean) @ self.basis for part in batched(images)] or [self.basis[:0]])
+
+
+def batched(rows: Tensor, size: int = 1000) -> tuple[Tensor, ...]:
+    """The rows in pieces of `size`."""
+    return tuple(rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def unit(images: Tensor) -> Tensor:
+    """uint8 pictures as unit values; floating ones are unit values already."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+
+
+def data_hash(images: Tensor, labels: Tensor) -> str:
+    """sha256 of the rows a judge learnt from: uint8 pictures, then int64 labels."""
+    digest = hashlib.sha256(np.ascontiguousarray(images.numpy()).tobytes())
+    digest.update(np.ascontiguousarray(labels.long().numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def train(data: str, train_rows: tuple[Tensor, Tensor], validation_rows: tuple[Tensor, Tensor], seed: int = 0) -> Judge:
+    """A judge of (pictures uint8 [n, C, H, W], labels [n]); half the batches are binarised by a fresh draw. Deterministic under `seed` on one machine."""
+    images, labels = train_rows
+    card = Card(data, data_hash(images, labels), tuple(images.shape[1:]), int(labels.max()) + 1, 0.0, 0.0, seed)
+    with forked(images.device):
+        torch.manual_seed(seed)
+        judge = Judge(card)
+        per_epoch = -(-len(images) // BATCH)
+        epochs = max(EPOCHS, -(-LEAST // per_epoch))
+        optimizer = torch.optim.AdamW(judge.parameters(), PEAK, weight_decay=1e-2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=epochs * per_epoch)
+        for _ in range(epochs):
+            for number, index in enumerate(batched(torch.randperm(len(images)), BATCH)):
+                grey = unit(images[index])
+                x = grey if number % 2 else torch.bernoulli(grey)
+                optimizer.zero_grad()
+                F.cross_entropy(judge(x), labels[index]).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+        judge.eval().requires_grad_(False)
+        judge.half().float()  # the precision that is shipped
+        torch.manual_seed(mix(seed, 1))
+        grey = unit(validation_rows[0])
+        scores = [float((judge(x).argmax(1) == validation_rows[1]).float().mean()) for x in (grey, torch.bernoulli(grey))]
+    judge.card = Card(**{**asdict(card), "accuracy": scores[0], "accuracy_binary": scores[1]})
+    return judge
+
+
+def save(judge: Judge, path: Path) -> None:
+    """Half-precision weights and the card, written atomically to one safetensors file."""
+    temporary = path.with_name(path.name + ".part")
+    save_file({n: v.half().contiguous() for n, v in judge.state_dict().items()}, temporary, {"card": json.dumps(asdict(judge.card))})
+    temporary.chmod(0o644)  # the library writes for its owner only, and a package is read by all
+    os.replace(temporary, path)
+
+
+def open_judge(path: Path) -> Judge:
+    """The judge of a safetensors file; raises VaestroError for a file that is missing, broken or something else."""
+    try:
+        with safe_open(path, "pt") as f:
+            card = json.loads((f.metadata() or {})["card"])
+            judge = Judge(Card(**{**card, "shape": tuple(card["shape"])}))
+            judge.load_state_dict({n: f.get_tensor(n).float() for n in f.keys()})  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as e:
+        raise VaestroError(f"{path.name} is not a judge network ({type(e).__name__}); take it again from the package, or train one") from e
+    return judge.eval().requires_grad_(False)
+
+
+JUDGES = Path(str(files("vaestro.evaluation") / "judges"))
+
+
+def judges() -> list[str]:
+    """The data sets that have a shipped judge."""
+    return sorted(p.stem for p in JUDGES.glob("*.safetensors"))
+
+
+def load(name: str) -> Judge:
+    """The shipped judge of a data set; binary, static and grey versions of the same pictures share one. Raises UsageError for data that have none."""
+    known = judges()
+    stems = [j for j in known if name == j or name in (f"{j}-dynamic", f"{j}-static", f"{j}-grey")]
+    if not stems:
+        raise UsageError(f"there is no judge network for {name!r}{did_you_mean(name, known)}; for other data use principal components (pca64)")
+    return open_judge(JUDGES / f"{stems[0]}.safetensors")
+
+
+def _split(dataset: str, split: str) -> tuple[Tensor, Tensor]:
+    from vaestro.data import load as load_data  # noqa: PLC0415  only this script reads data sets
+
+    arrays = load_data(dataset).split(split).arrays
+    x = np.asarray(arrays["x"])
+    scaled = x if x.max() > 16 else np.round(x * (255 / 16)).astype(np.uint8)  # digits have 17 levels
+    return torch.from_numpy(scaled.copy()), torch.from_numpy(np.asarray(arrays["label"]).astype(np.int64))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """`python -m vaestro.evaluation.judge train NAME`: trains the judge of a grey data set on its training split and writes it into the package."""
+    parser = argparse.ArgumentParser(prog="python -m vaestro.evaluation.judge")
+    parser.add_argument("verb", choices=["train"])
+    parser.add_argument("name", help="mnist, fashion-mnist or digits")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    source = given.name if given.name == "digits" else f"{given.name}-grey"
+    judge = train(given.name, _split(source, "train"), _split(source, "validation"), given.seed)
+    JUDGES.mkdir(exist_ok=True)
+    save(judge, JUDGES / f"{given.name}.safetensors")
+    print(json.dumps(asdict(judge.card), indent=2))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
