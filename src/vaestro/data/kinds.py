@@ -1,0 +1,162 @@
+"""How values of each kind are stored, which values are legal, and which kind an array holds when nobody says."""
+
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from functools import singledispatch
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaestro.data.schema import Binary, Category, Field, Integer, Kind, Real
+from vaestro.errors import UsageError
+
+Array: TypeAlias = NDArray[Any]
+BLOCK = 2**24  # bytes read at a time where a pass over all rows is made
+MOST_LEVELS = 2**16  # whole numbers beyond this are treated as real numbers of step 1
+MOST_BYTES_INTENSITY = 255
+
+
+class Encoding(Enum):
+    """What a stored number stands for."""
+
+    VALUE = "value"  # itself
+    INTENSITY = "intensity"  # 0..255, and each reading draws a new binary value with P(x = 1) = number / 255
+
+
+@singledispatch
+def storage(kind: Kind) -> np.dtype[Any]:
+    """The one type in which values of `kind` are stored: the smallest that torch can index. Open."""
+    raise UsageError(f"values of kind {type(kind).__name__} cannot be stored; say how with @storage.register")
+
+
+@storage.register
+def _(kind: Binary) -> np.dtype[Any]:
+    return np.dtype(np.uint8)
+
+
+@storage.register
+def _(kind: Real) -> np.dtype[Any]:
+    return np.dtype(np.float32)
+
+
+@storage.register(Integer)
+def _(kind: Integer) -> np.dtype[Any]:
+    return _smallest(kind.levels)
+
+
+@storage.register
+def _(kind: Category) -> np.dtype[Any]:
+    return _smallest(kind.n)
+
+
+def _smallest(values: int) -> np.dtype[Any]:
+    return np.dtype(np.uint8 if values <= 256 else np.int16 if values <= 2**15 else np.int32)
+
+
+@singledispatch
+def highest(kind: Kind) -> float:
+    """The largest legal value of a discrete kind, whose smallest is 0; infinite for Real. Open."""
+    return float("inf")
+
+
+@highest.register
+def _(kind: Binary) -> float:
+    return 1
+
+
+@highest.register(Integer)
+def _(kind: Integer) -> float:
+    return kind.levels - 1
+
+
+@highest.register
+def _(kind: Category) -> float:
+    return kind.n - 1
+
+
+class Survey(NamedTuple):
+    """What one pass over an array found; two surveys join with `join`."""
+
+    low: float
+    high: float
+    whole: bool  # every finite value is a whole number
+    bits: bool  # every value is 0 or 1
+    bad: int  # rows with NaN or infinite entries
+    first: int  # the first such row, or -1
+    rows: int
+
+
+def blocks(array: Array) -> Iterator[tuple[int, Array]]:
+    """The rows of `array` in blocks of some megabytes, with the number of the first row of each."""
+    step = max(1, BLOCK // max(1, array[:1].nbytes))
+    for start in range(0, len(array), step):
+        yield start, array[start : start + step]
+
+
+def survey(pieces: Iterable[Array]) -> Survey:
+    """One pass over arrays that follow one another; memory is that of one piece. Complex or text entries raise UsageError."""
+    found = Survey(np.inf, -np.inf, True, True, 0, -1, 0)
+    for piece in pieces:
+        found = join(found, _look(piece))
+    return found
+
+
+def _look(block: Array) -> Survey:
+    if block.dtype.kind not in "buif":
+        raise UsageError(f"an array of type {block.dtype} has no numbers to model; give booleans, whole numbers or real numbers")
+    if block.size == 0:
+        return Survey(np.inf, -np.inf, True, True, 0, -1, len(block))
+    if block.dtype.kind != "f":
+        low, high = int(block.min()), int(block.max())
+        return Survey(low, high, True, low >= 0 and high <= 1, 0, -1, len(block))
+    finite = np.isfinite(block)
+    wrong = ~finite.reshape(len(block), -1).all(1)
+    good = block if not wrong.any() else block[finite]
+    low, high = (float(good.min()), float(good.max())) if good.size else (np.inf, -np.inf)
+    whole = bool((good == np.rint(good)).all())
+    first = int(wrong.argmax()) if wrong.any() else -1
+    return Survey(low, high, whole, whole and low >= 0 and high <= 1, int(wrong.sum()), first, len(block))
+
+
+def join(a: Survey, b: Survey) -> Survey:
+    """The survey of the rows of `a` followed by those of `b`."""
+    first = a.first if a.first >= 0 else a.rows + b.first if b.first >= 0 else -1
+    return Survey(min(a.low, b.low), max(a.high, b.high), a.whole and b.whole, a.bits and b.bits, a.bad + b.bad, first, a.rows + b.rows)
+
+
+def check(field: Field, found: Survey) -> None:
+    """Refuses values that are not legal for the field's kind: raises UsageError naming the field, the values and the remedy."""
+    if found.bad:
+        rows = "1 row" if found.bad == 1 else f"{found.bad} rows"
+        raise UsageError(f"field {field.name!r} holds NaN or infinite values in {rows}, the first is row {found.first}; remove or fill those rows")
+    top, kind = highest(field.kind), type(field.kind).__name__
+    if found.rows == 0 or isinstance(field.kind, Real):
+        return
+    if not found.whole:
+        raise UsageError(f"field {field.name!r} is declared {kind} but holds fractions; give whole numbers 0 to {top:g}, or declare it Real")
+    if found.low < 0 or found.high > top:
+        raise UsageError(
+            f"field {field.name!r} is declared {kind} with values 0 to {top:g} but holds {found.low:g} to {found.high:g}; correct the values or the declaration"
+        )
+
+
+def infer(found: Survey, dtype: np.dtype[Any]) -> tuple[Kind, tuple[str, ...]]:
+    """The kind that values found in an array of type `dtype` have when nobody says, with notes for the user.
+
+    Only 0 and 1: Binary. uint8: Integer(256). Other whole-number types: Integer(max + 1), or Real(step=1) if there are negative
+    or very many values. Floating types: Real.
+    """
+    if found.bits:
+        return Binary(), ()
+    if dtype == np.uint8:
+        return Integer(256), ()
+    if dtype.kind in "iu":
+        if found.low >= 0 and found.high < MOST_LEVELS:
+            return Integer(int(found.high) + 1), ()
+        return Real(1.0), (f"whole numbers from {found.low:g} to {found.high:g} are read as Real(step=1)",)
+    if found.whole and found.low >= 0 and found.high <= MOST_BYTES_INTENSITY:
+        return Real(), (f"whole numbers from {found.low:g} to {found.high:g} in a floating array are read as Real; give grey or colour images as uint8",)
+    if found.low >= 0 and found.high <= 1:
+        return Real(), ("a floating array with all values in [0, 1] is read as Real; give grey or colour images as uint8 (0 to 255)",)
+    return Real(), ()
