@@ -40,16 +40,22 @@ def outputs(family: Family, event: Shape) -> Shape:
     return (family.params * event[0], *event[1:]) if event else (family.params,)
 
 
-def split(h: Tensor, params: int, event_dims: int) -> tuple[Tensor, ...]:
-    """The `params` equal parts of `h` on its channel axis, in float32 at least: densities in half precision are noise.
+def stack(h: Tensor, params: int, event_dims: int) -> Tensor:
+    """`h` [*lead, params * C, ...] as a view [*lead, C, ..., params], in float32 at least: densities in half precision are noise.
 
     Raises UsageError when the channels do not divide.
     """
     h = h if h.dtype == torch.float64 else h.float()
     axis = -max(event_dims, 1)
-    if h.dim() < event_dims or h.shape[axis] % params:
+    if h.dim() < -axis or h.shape[axis] % params:
         raise UsageError(f"a family with {params} numbers a value cannot divide an input shaped {tuple(h.shape)}; its channels must be a multiple of {params}")
-    return h.chunk(params, axis) if event_dims else h.unbind(-1)
+    apart = h.unflatten(axis, (params, h.shape[axis] // params)).movedim(axis - 1, -1)
+    return apart if event_dims else apart.squeeze(-2)
+
+
+def split(h: Tensor, params: int, event_dims: int) -> tuple[Tensor, ...]:
+    """The `params` equal parts of `h` on its channel axis, each [*lead, C, ...], in float32 at least; raises UsageError when the channels do not divide."""
+    return stack(h, params, event_dims).unbind(-1)
 
 
 def positive(s: Tensor) -> Tensor:

