@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vaestro.core import prepare
-from vaestro.data.rows import Rows, order
+from vaestro.data.rows import Batches, Rows
 from vaestro.data.store import Dataset
 from vaestro.errors import VaestroError
 from vaestro.recipes import Call
@@ -60,15 +59,13 @@ class Trainer:
         self.device = choose(plan.device)
         self.recipe = plan.call.cook(plan.data.schema, plan.seed)
         self.rows = {s: Rows(plan.data.split(s), plan.data.schema, self.recipe.fields, self.device) for s in ("train", "validation")}
-        self.batch = min(self.recipe.training.batch, self.rows["train"].rows)
-        self.order = lru_cache(2)(lambda epoch: order(self.rows["train"].rows, self.batch, plan.seed, epoch))
+        self.batches = Batches(self.rows["train"].rows, self.recipe.training.batch, plan.seed, self.device)
         self.loop: Loop
         self.progress: Progress
 
     def fetch(self, step: int) -> Fetch:
         """How the batch of a step is fetched: its rows are a pure function of the seed and the step."""
-        epoch, place = divmod(step, max(self.rows["train"].rows // self.batch, 1))
-        index = self.order(epoch)[place * self.batch : (place + 1) * self.batch]
+        index = self.batches.batch_index(step)
         return lambda: self.rows["train"].batch(index)
 
     def trial(self) -> float:
@@ -103,7 +100,7 @@ class Trainer:
 
     def go(self) -> str:
         """Train to the end and say why it ended; an interruption leaves a checkpoint behind."""
-        logs, checks = (max(1, math.ceil(self.progress.total / n)) for n in (LOGS, CHECKS))
+        logs, checks = math.ceil(self.progress.total / LOGS), math.ceil(self.progress.total / self.checks)
         base, last = time.monotonic() - self.progress.elapsed, time.monotonic()
         try:
             while self.loop.n < self.progress.total:
@@ -125,6 +122,12 @@ class Trainer:
             self.checkpoint()
             raise
         return "budget"
+
+    @property
+    def checks(self) -> int:
+        """How often a run validates: at most `CHECKS` times, and so that validation stays a twentieth of the work where a short run sees few rows."""
+        trained = self.progress.total * min(self.batches.batch, self.batches.rows)
+        return max(1, min(CHECKS, int(0.15 * trained / min(self.rows["validation"].rows, LOOK))))
 
     def final(self) -> dict[str, Tensor]:
         """The weights to use: the best ones under early stopping, else the last or averaged ones."""

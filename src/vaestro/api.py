@@ -1,0 +1,73 @@
+"""The verbs of the library: what `import vaestro` offers and the command line calls."""
+
+from collections.abc import Callable
+from functools import singledispatch
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vaestro.core import Model
+from vaestro.data import load
+from vaestro.data.store import Dataset
+from vaestro.errors import UsageError
+from vaestro.recipes import Call, call_of, parse
+from vaestro.recipes.own import from_model, from_modules
+from vaestro.training import runs
+from vaestro.training.budget import Budget
+from vaestro.training.record import Watch
+from vaestro.training.runs import Run
+from vaestro.training.train import Plan
+
+SECONDS = 300.0  # of training, where no budget is named
+
+
+@singledispatch
+def to_call(recipe: Callable[..., Any]) -> Call:
+    """A call from whatever names a recipe: its text, a function of a schema, a Model, or an (encoder, decoder) pair."""
+    if not callable(recipe):
+        raise UsageError(f"{recipe!r} is no recipe: give a call such as 'vae:latents=20', a function of a schema, a Model, or an (encoder, decoder) pair")
+    return call_of(recipe, {})
+
+
+to_call.register(str, parse)
+to_call.register(Call, lambda call: call)
+to_call.register(Model, lambda model: call_of(from_model(model), {}))
+
+
+@to_call.register
+def _(recipe: tuple) -> Call:  # type: ignore[type-arg]
+    return call_of(from_modules(*recipe), {})
+
+
+to_call.register(Call, lambda call: call)  # a Call is a tuple too, and no pair of modules
+
+
+def budget(seconds: float | None = None, steps: int | None = None) -> Budget:
+    """A budget of seconds or steps, five minutes if neither is given."""
+    return Budget(steps, SECONDS if seconds is None and steps is None else seconds)
+
+
+def train(
+    recipe: Any, data: Any, *, seconds: float | None = None, steps: int | None = None, seed: int = 0, out: Path | str | None = None, watch: Watch = lambda line: None
+) -> Run:
+    """Train a model and return its run: `vaestro.train("iwae:samples=5", "mnist-dynamic")`, or your own parts on your own array.
+
+    `recipe` is a call, a function of a schema, a Model, or an (encoder, decoder) pair; `data` a name, a path, an array, or a Dataset.
+    Without `seconds` or `steps` it trains for five minutes. The run's folder is `out`, by default a new one in `runs/`.
+    Raises UsageError on anything misspelt, out of range or that does not fit, before a step is taken.
+    """
+    call, dataset = to_call(recipe), load(data)
+    plan = Plan(call, dataset, budget(seconds, steps), seed)
+    source = str(data) if isinstance(data, str | Path) else ""
+    return runs.train(plan, Path(out) if out else runs.new_folder(call, Path("runs")), source=source, watch=watch)
+
+
+def open_run(folder: Path | str, recipe: Any = None) -> Run:
+    """A trained run, ready for use; `recipe` is needed only where it was trained from your own function or modules."""
+    return runs.open_run(Path(folder), None if recipe is None else to_call(recipe))
+
+
+def resume(folder: Path | str, *, data: Any = None, recipe: Any = None, watch: Watch = lambda line: None) -> Run:
+    """Go on with a run that was stopped; arrays and recipes of your own must be given again."""
+    return runs.resume(Path(folder), data=None if data is None else load(data), call=None if recipe is None else to_call(recipe), watch=watch)

@@ -1,0 +1,65 @@
+"""A recipe from your own modules: no registry, no subclass."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from vaestro.conditional import Conditional
+from vaestro.core import Model, Shape
+from vaestro.data.schema import Schema
+from vaestro.errors import UsageError
+from vaestro.families import Gaussian, outputs
+from vaestro.families.likelihoods import Likelihood, default_likelihood
+from vaestro.models import VAE
+from vaestro.objectives import elbo
+from vaestro.plays import alone
+from vaestro.priors import StandardNormal
+from vaestro.recipes.book import Recipe, solo
+
+
+class Shaped(nn.Module):
+    """A stranger's module, its output reshaped to what a family reads."""
+
+    def __init__(self, module: nn.Module, event_dims: int, outputs: Shape) -> None:
+        super().__init__()
+        self.module, self.event_dims, self.outputs = module, event_dims, outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, *inputs] to [n, *outputs]; raises UsageError where the numbers do not fill the outputs."""
+        h: Tensor = self.module(x)
+        if h[0].numel() != torch.Size(self.outputs).numel():
+            name = type(self.module).__name__
+            raise UsageError(f"{name} returns {h[0].numel()} numbers a row where {self.outputs} are needed; change its last layer, or the likelihood")
+        return h.reshape(len(h), *self.outputs)
+
+
+def from_modules(encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood = default_likelihood) -> Callable[[Schema], Recipe]:
+    """A recipe of your own encoder and decoder: a plain VAE trained on the ELBO.
+
+    `encoder` maps x [n, *shape] to [n, 2 * latents] (means, then the numbers behind the scales); `decoder` maps z [n, latents] to the numbers that
+    `likelihood` reads: as many channels as the data for binary data, twice that for grey or real data. The modules are copied, and start from their weights.
+    """
+
+    def own(schema: Schema) -> Recipe:
+        x = schema["x"]
+        with torch.no_grad():
+            numbers = encoder(torch.zeros(2, *x.shape))
+        if numbers.dim() != 2 or numbers.shape[1] % 2:
+            raise UsageError(f"the encoder returns {tuple(numbers.shape[1:])} a row, and a Gaussian posterior needs 2 * latents numbers; change its last layer")
+        latents, family = numbers.shape[1] // 2, likelihood(x)
+        q = Conditional(Shaped(copy.deepcopy(encoder), len(x.shape), (2 * latents,)), Gaussian())
+        p = Conditional(Shaped(copy.deepcopy(decoder), 1, outputs(family, x.shape)), family)
+        return solo(VAE(StandardNormal((latents,)), q, p), alone(elbo()))
+
+    return own
+
+
+def from_model(model: Model) -> Callable[[Schema], Recipe]:
+    """A recipe of your own model, trained on the ELBO; the model is copied, and starts from its weights."""
+
+    def own(schema: Schema) -> Recipe:
+        return solo(copy.deepcopy(model), alone(elbo()))
+
+    return own

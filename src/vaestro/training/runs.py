@@ -1,0 +1,197 @@
+"""A run is a folder: its recipe's call, data and budget in `run.json`, weights beside it. Opening one runs no code from it."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaestro.core import Model
+from vaestro.data import load
+from vaestro.data.schema import Field, Schema
+from vaestro.data.store import Dataset
+from vaestro.errors import UsageError, VaestroError
+from vaestro.recipes import Call, Recipe, parse
+from vaestro.training.budget import Budget
+from vaestro.training.device import choose, machine
+from vaestro.training.files import digest, load_tensors, locked, read_json, save_tensors, write_json
+from vaestro.training.loop import weights
+from vaestro.training.record import Line, Log, Watch, read_lines
+from vaestro.training.train import STATE, Plan, Trainer, adopt
+
+FORMAT = 1
+ABOUT, WEIGHTS = "run.json", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model with all that is known of it; `model` is in evaluation mode and its weights are the averaged ones where the recipe keeps them."""
+
+    folder: Path
+    about: dict[str, Any]
+    recipe: Recipe
+    schema: Schema
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def model(self) -> Model:
+        """The model itself."""
+        return self.recipe.model
+
+    @property
+    def field(self) -> Field:
+        """The field that the model describes."""
+        return self.schema["x"]
+
+    def data(self) -> Dataset:
+        """The data that it was trained on; raises VaestroError if they have changed since or are not to be had."""
+        return same_data(self.about, load(self.about["data"]["source"]))
+
+    def log(self) -> list[Line]:
+        """Every line of its log."""
+        return list(read_lines(self.folder / "metrics.jsonl"))
+
+
+def new_folder(call: Call, parent: Path) -> Path:
+    """A fresh folder for a run: the recipe's name and eight hex digits."""
+    return parent / f"{call.entry.name}-{secrets.token_hex(4)}"
+
+
+def same_data(about: dict[str, Any], data: Dataset) -> Dataset:
+    """The data, if they are those of the run; raises VaestroError if their hash differs."""
+    if data.sha256 != about["data"]["sha256"]:
+        raise VaestroError(f"data {data.schema.name!r} are not those that the run was made with (their hash differs); bring the old ones back, or train a new run")
+    return data
+
+
+def train(plan: Plan, folder: Path, *, source: str = "", watch: Watch = lambda line: None, start: Path | None = None, more: dict[str, Any] | None = None) -> Run:
+    """Train a new run into an empty or new folder; `start` is a run whose weights it takes over. Raises UsageError if the folder holds a run."""
+    if (folder / ABOUT).exists():
+        raise UsageError(f"{folder} already holds a run; `vaestro resume {folder}` goes on with it, or choose another folder with --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VaestroError(f"cannot make the folder {folder}: {error.strerror}; choose another with --out") from None
+    with locked(folder):
+        first = None if start is None else _tensors(start)[0]
+        trainer = Trainer(plan, folder, Log(folder, watch))
+        trainer.begin(start=first)
+        about = describe(plan, source or plan.data.schema.name, trainer) | {"stages": [{"from": str(start)}] if start else []} | (more or {})
+        write_json(folder / ABOUT, about)
+        return _finish(trainer, about)
+
+
+def resume(folder: Path, *, data: Dataset | None = None, call: Call | None = None, watch: Watch = lambda line: None) -> Run:
+    """Go on with a run that was stopped, to the bits it would have had. Raises UsageError if it is finished.
+
+    `data` are needed for a run on arrays, `call` for one of a recipe that is not in the book.
+    """
+    with locked(folder):
+        about = read_about(folder)
+        if about["status"] == "done":
+            raise UsageError(f"{folder} is finished ({about['ended']}); train on from its weights with `vaestro train ... --start {folder}`")
+        torch.set_num_threads(about["threads"])  # sums are taken in another order by another number of threads
+        plan = Plan(
+            call or parse(about["call"]),
+            same_data(about, data or load(about["data"]["source"])),
+            Budget(about["budget"]["steps"], about["budget"]["seconds"]),
+            about["seed"],
+            about["device"],
+        )
+        trainer = Trainer(plan, folder, Log(folder, watch))
+        if (folder / STATE).exists():
+            trainer.restore()
+        else:
+            start = about["stages"][0]["from"] if about["stages"] else None
+            trainer.log.path.unlink(missing_ok=True)
+            trainer.begin(about["steps"], None if start is None else _tensors(Path(start))[0])
+        return _finish(trainer, about)
+
+
+def describe(plan: Plan, source: str, trainer: Trainer) -> dict[str, Any]:
+    """What `run.json` says from the first step on."""
+    schema = plan.data.schema
+    return {
+        "format": FORMAT,
+        "call": str(plan.call),
+        "keywords": plan.call.to_json(),
+        "data": {"source": source, "sha256": plan.data.sha256, "schema": schema.to_json()},
+        "seed": plan.seed,
+        "budget": {"steps": plan.budget.steps, "seconds": plan.budget.seconds},
+        "steps": trainer.progress.total,
+        "device": str(trainer.device),
+        "threads": torch.get_num_threads(),
+        "parameters": sum(p.numel() for p in trainer.recipe.parts.parameters() if p.requires_grad),
+        "machine": machine(),
+        "status": "running",
+    }
+
+
+def _finish(trainer: Trainer, about: dict[str, Any]) -> Run:
+    try:
+        ended = trainer.go()
+    except VaestroError as error:
+        write_json(trainer.folder / ABOUT, about | {"status": "failed", "ended": str(error)})
+        raise
+    trainer.checkpoint()
+    step = trainer.loop.n
+    sha256 = save_tensors(trainer.folder / WEIGHTS, trainer.final(), {"step": step})
+    done = {"status": "done", "ended": ended, "done_steps": step, "seconds": round(trainer.progress.elapsed, 2), "weights_sha256": sha256}
+    numbers = {"validation": trainer.progress.score, "skipped": int(trainer.loop.skipped)}
+    write_json(trainer.folder / ABOUT, about | done | numbers)
+    return open_run(trainer.folder, trainer.plan.call)
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """`run.json`, checked; raises VaestroError where the folder is not a run of a format that this version reads."""
+    if not folder.is_dir():
+        raise UsageError(f"there is no run at {folder}; `vaestro runs` lists those that there are")
+    about = read_json(folder / ABOUT)
+    if about.get("format") != FORMAT:
+        raise VaestroError(f"{folder / ABOUT} is of format {about.get('format')}, and this version reads format {FORMAT}; open it with the version that made it")
+    lacking = {"call", "data", "seed", "budget", "steps", "threads", "device", "status"} - about.keys()
+    if lacking:
+        raise VaestroError(f"{folder / ABOUT} lacks {', '.join(sorted(lacking))}; the file was altered: restore it from a copy")
+    return about
+
+
+def open_run(folder: Path, call: Call | None = None, device: str | None = None) -> Run:
+    """The run in a folder, ready for use. Raises VaestroError where files are missing, cut, altered or foreign, and for an untrained run.
+
+    A run that was stopped is opened as it stood at its last checkpoint. `call` is needed for a recipe that is not in the book.
+    """
+    about = read_about(folder)
+    schema = Schema.from_json(about["data"]["schema"])
+    tensors, sha256 = _tensors(folder)
+    if about["status"] == "done" and sha256 != about["weights_sha256"]:
+        raise VaestroError(f"the weights in {folder} are not those that {ABOUT} describes; restore the folder from a copy")
+    recipe = (call or parse(about["call"])).cook(schema)
+    adopt(recipe.parts, tensors)
+    recipe.parts.to(choose(device)).eval()
+    return Run(folder, about, recipe, schema)
+
+
+def _tensors(folder: Path) -> tuple[dict[str, Tensor], str]:
+    """The weights to use of a finished or a stopped run, and their hash."""
+    if (folder / WEIGHTS).exists():
+        tensors, _ = load_tensors(folder / WEIGHTS)
+        return tensors, digest(tensors)
+    if not (folder / STATE).exists():
+        raise VaestroError(f"{folder} holds no trained weights yet; `vaestro resume {folder}` trains it")
+    state, _ = load_tensors(folder / STATE)
+    prefix = "average." if any(n.startswith("average.") for n in state) else "weights."
+    tensors = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+    return tensors, digest(tensors)
+
+
+def list_runs(parent: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Every run folder below `parent`, newest first; folders that are no runs are passed over."""
+    found = [p.parent for p in parent.glob(f"*/{ABOUT}")]
+    return [(f, read_about(f)) for f in sorted(found, key=lambda f: (f / ABOUT).stat().st_mtime, reverse=True)]

@@ -1,0 +1,1 @@
+"""What a trained model is good for: each use is a short function of a run."""
