@@ -11,7 +11,7 @@ from vaestro.conditional import Conditional
 from vaestro.core import prepare
 from vaestro.data.schema import Field, Real, Shape
 from vaestro.errors import UsageError
-from vaestro.families.base import positive, precise
+from vaestro.families.base import Sizes, positive, precise
 from vaestro.registry import Registry
 
 
@@ -43,7 +43,7 @@ class DiagonalMixture(Distribution):
         self.logits, self.loc, self.scale = logits.expand(loc.shape[0]), loc, scale
         super().__init__(torch.Size(), loc.shape[1:], validate_args=False)
 
-    def expand(self, batch_shape: torch.Size, _instance: Distribution | None = None) -> "DiagonalMixture":
+    def expand(self, batch_shape: Sizes, _instance: Distribution | None = None) -> "DiagonalMixture":
         """The same mixture, repeated over `batch_shape`."""
         new = DiagonalMixture(self.logits, self.loc, self.scale)
         new._batch_shape = torch.Size(batch_shape)
@@ -75,9 +75,9 @@ class DiagonalMixture(Distribution):
         log_p = each.logsumexp(1).to(value.dtype).reshape(value.shape[:-1])
         return log_p.expand(torch.broadcast_shapes(log_p.shape, self.batch_shape))
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: Sizes = torch.Size()) -> Tensor:
         """A component, then a point of it; no gradient."""
-        shape = self._extended_shape(sample_shape)
+        shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
             k = torch.multinomial(self.probs, math.prod(shape[:-1]), replacement=True)
             return torch.normal(self.loc[k], self.scale[k]).reshape(shape)

@@ -1,7 +1,7 @@
 """What every family is: numbers in, a distribution out; and the three helpers they share."""
 
 import math
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from vaestro.data.schema import Shape
 from vaestro.errors import UsageError
+
+Sizes: TypeAlias = torch.Size | list[int] | tuple[int, ...]
 
 FLOOR = 1e-4  # the smallest scale: below it one value could earn an unbounded density
 _ONE = math.log(math.e - 1)  # softplus of this is 1
@@ -49,7 +51,7 @@ def stack(h: Tensor, params: int, event_dims: int) -> Tensor:
     axis = -max(event_dims, 1)
     if h.dim() < -axis or h.shape[axis] % params:
         raise UsageError(f"a family with {params} numbers a value cannot divide an input shaped {tuple(h.shape)}; its channels must be a multiple of {params}")
-    apart = h.unflatten(axis, (params, h.shape[axis] // params)).movedim(axis - 1, -1)
+    apart: Tensor = h.unflatten(axis, (params, h.shape[axis] // params)).movedim(axis - 1, -1)
     return apart if event_dims else apart.squeeze(-2)
 
 

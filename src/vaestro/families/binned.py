@@ -9,7 +9,7 @@ from torch.distributions import Distribution, Independent, constraints
 
 from vaestro.core import centre
 from vaestro.errors import UsageError
-from vaestro.families.base import Family, precise
+from vaestro.families.base import Family, Sizes, precise
 from vaestro.families.interval import log_interval, log_tail
 
 _AT_ONCE = 1 << 16  # numbers that a sum over levels holds at a time
@@ -25,7 +25,7 @@ class BinnedDistribution(Distribution):
         self.base, self.levels = base, levels
         super().__init__(base.batch_shape, validate_args=False)
 
-    def expand(self, batch_shape: torch.Size, _instance: Distribution | None = None) -> "BinnedDistribution":
+    def expand(self, batch_shape: Sizes, _instance: Distribution | None = None) -> "BinnedDistribution":
         """The same distribution, repeated over `batch_shape`."""
         return BinnedDistribution(self.base.expand(batch_shape), self.levels)
 
@@ -39,11 +39,11 @@ class BinnedDistribution(Distribution):
         high = torch.where(level >= top, math.inf, (level + 0.5) / top)
         return log_interval(self.base, low, high)
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: Sizes = torch.Size()) -> Tensor:
         """Unit values, each one of the levels."""
         top = self.levels - 1
         with torch.no_grad():
-            return torch.round(self.base.sample(sample_shape) * top).clamp(0, top) / top
+            return torch.round(self.base.sample(torch.Size(sample_shape)) * top).clamp(0, top) / top
 
     @property
     def mean(self) -> Tensor:
@@ -66,6 +66,11 @@ class BinnedDistribution(Distribution):
             below = self.base.cdf(((n - 0.5) / top).to(like.dtype))
             total = total + (weight(n) * below).sum(0)
         return total
+
+
+@centre.register
+def _(dist: BinnedDistribution) -> Tensor:
+    return centre(dist.base)  # the exact mean costs a pass for each level
 
 
 class Binned(nn.Module):

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, constraints, register_kl
 
 from vaestro.errors import UsageError
-from vaestro.families.base import Repr, stack
+from vaestro.families.base import Repr, Sizes, stack
 
 
 class LevelDistribution(Distribution):
@@ -18,7 +18,7 @@ class LevelDistribution(Distribution):
         self.logits, self.levels = logits, logits.shape[-1]
         super().__init__(logits.shape[:-1], validate_args=False)
 
-    def expand(self, batch_shape: torch.Size, _instance: Distribution | None = None) -> "LevelDistribution":
+    def expand(self, batch_shape: Sizes, _instance: Distribution | None = None) -> "LevelDistribution":
         """The same distribution, repeated over `batch_shape`."""
         return LevelDistribution(self.logits.expand(*batch_shape, self.levels))
 
@@ -48,12 +48,13 @@ class LevelDistribution(Distribution):
         picked = self.logits.expand(*shape, self.levels).gather(-1, level.expand(shape).unsqueeze(-1)).squeeze(-1)
         return picked - self.logits.logsumexp(-1)
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: Sizes = torch.Size()) -> Tensor:
         """Unit values."""
-        shape = self._extended_shape(sample_shape)
+        shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
             drawn = torch.distributions.Categorical(logits=self.logits, validate_args=False).sample(torch.Size(sample_shape))
-            return (drawn.to(self.logits.dtype) / (self.levels - 1)).reshape(shape)
+            values: Tensor = (drawn.to(self.logits.dtype) / (self.levels - 1)).reshape(shape)
+            return values
 
     def entropy(self) -> Tensor:
         """-sum p ln p, in nats."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, constraints
 
 from vaestro.errors import UsageError
-from vaestro.families.base import Repr, positive, split, stack
+from vaestro.families.base import Repr, Sizes, positive, split, stack
 
 
 class LogisticDistribution(Distribution):
@@ -16,12 +16,14 @@ class LogisticDistribution(Distribution):
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.real
     has_rsample = True
+    loc: Tensor
+    scale: Tensor
 
     def __init__(self, loc: Tensor, scale: Tensor) -> None:
         self.loc, self.scale = torch.broadcast_tensors(loc, scale)
         super().__init__(self.loc.shape, validate_args=False)
 
-    def expand(self, batch_shape: torch.Size, _instance: Distribution | None = None) -> "LogisticDistribution":
+    def expand(self, batch_shape: Sizes, _instance: Distribution | None = None) -> "LogisticDistribution":
         """The same distribution, repeated over `batch_shape`."""
         return LogisticDistribution(self.loc.expand(batch_shape), self.scale.expand(batch_shape))
 
@@ -53,9 +55,9 @@ class LogisticDistribution(Distribution):
         """The value below which a share `value` of the mass lies."""
         return self.loc + self.scale * (value.log() - torch.log1p(-value))
 
-    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: Sizes = torch.Size()) -> Tensor:
         """Samples that differentiate: loc + scale (ln u - ln(1 - u))."""
-        shape = self._extended_shape(sample_shape)
+        shape = self._extended_shape(torch.Size(sample_shape))
         u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device).clamp(torch.finfo(self.loc.dtype).tiny, 1 - torch.finfo(self.loc.dtype).eps)
         return self.icdf(u)
 

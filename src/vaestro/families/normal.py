@@ -30,7 +30,7 @@ class _LogNdtr(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(z: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(z: Tensor) -> Tensor:
         edge = _far(z.dtype)
         near = torch.log(torch.erfc(z.clamp(min=edge) * -_ROOT_HALF) / 2)
         far = z.clamp(max=edge)
@@ -41,7 +41,7 @@ class _LogNdtr(Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         (z,) = ctx.saved_tensors
         edge = _far(z.dtype)
         near = z.clamp(min=edge)
@@ -65,7 +65,7 @@ class _LogMass(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(a: Tensor, b: Tensor, width: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def forward(a: Tensor, b: Tensor, width: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         edge = _far(b.dtype)
         peak = b.clamp(max=0)
         half = peak.square() / 2
@@ -84,7 +84,7 @@ class _LogMass(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None]:
         by_a, by_b = ctx.saved_tensors
         return grad * by_a, grad * by_b, None
 

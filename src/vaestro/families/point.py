@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from vaestro import core
-from vaestro.families.base import Repr, split
+from vaestro.families.base import Repr, Sizes, split
 
 
 class PointDistribution(Distribution):
@@ -19,7 +19,7 @@ class PointDistribution(Distribution):
         cut = value.dim() - event_dims
         super().__init__(value.shape[:cut], value.shape[cut:], validate_args=False)
 
-    def expand(self, batch_shape: torch.Size, _instance: Distribution | None = None) -> "PointDistribution":
+    def expand(self, batch_shape: Sizes, _instance: Distribution | None = None) -> "PointDistribution":
         """The same value, repeated over `batch_shape`."""
         return PointDistribution(self.value.expand(*batch_shape, *self.event_shape), self.event_dims)
 
@@ -38,9 +38,9 @@ class PointDistribution(Distribution):
         """Zero."""
         return torch.zeros_like(self.value)
 
-    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: Sizes = torch.Size()) -> Tensor:
         """The value itself, once for each sample, with its gradient."""
-        return self.value.expand(self._extended_shape(sample_shape))
+        return self.value.expand(self._extended_shape(torch.Size(sample_shape)))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Zeros."""

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, constraints, register_kl
 
-from vaestro.families.base import Repr, split
+from vaestro.families.base import Repr, Sizes, split
 from vaestro.families.interval import log_interval
 
+_TINY = 1e-4  # below it, the first order is exact to rounding
 _SMALL = 0.5  # below it, the series are exact to rounding; above it, so are the formulas
 
 
@@ -48,7 +49,7 @@ class ContinuousBernoulliDistribution(Distribution):
         self.logits = logits
         super().__init__(logits.shape, validate_args=False)
 
-    def expand(self, batch_shape: torch.Size, _instance: Distribution | None = None) -> "ContinuousBernoulliDistribution":
+    def expand(self, batch_shape: Sizes, _instance: Distribution | None = None) -> "ContinuousBernoulliDistribution":
         """The same distribution, repeated over `batch_shape`."""
         return ContinuousBernoulliDistribution(self.logits.expand(batch_shape))
 
@@ -79,23 +80,25 @@ class ContinuousBernoulliDistribution(Distribution):
     def cdf(self, value: Tensor) -> Tensor:
         """P(X <= value)."""
         value = value.clamp(0, 1)
-        near = torch.exp(-self.size * self.to_peak(value) + _log_ratio(self.size * value) - _log_ratio(self.size)) * value
-        far = torch.exp(_log_ratio(self.size * value) - _log_ratio(self.size)) * value
-        return torch.where(self.logits > 0, near, far)
+        near = self.to_peak(value)
+        tiny = self.size < _TINY
+        size = torch.where(tiny, 1.0, self.size)
+        share = torch.where(tiny, near + self.size * near * (1 - near) / 2, torch.expm1(-size * near) / torch.expm1(-size))
+        return torch.where(self.logits > 0, 1 - share, share)
 
     def icdf(self, value: Tensor) -> Tensor:
         """The point below which a share `value` of the mass lies."""
         share = torch.where(self.logits > 0, 1 - value, value)  # of the mass, counted from the peak
-        tiny = self.size < 1e-3
+        tiny = self.size < _TINY
         size = torch.where(tiny, 1.0, self.size)
         far = torch.where(tiny, share + self.size * share * (share - 1) / 2, -torch.log1p(share * torch.expm1(-size)) / size)
         far = far.clamp(0, 1)
         return torch.where(self.logits > 0, 1 - far, far)
 
-    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: Sizes = torch.Size()) -> Tensor:
         """Samples that differentiate, by the inverse of the cumulative function."""
         eps = torch.finfo(self.logits.dtype).eps
-        return self.icdf(torch.rand(self._extended_shape(sample_shape), dtype=self.logits.dtype, device=self.logits.device).clamp(eps, 1 - eps))
+        return self.icdf(torch.rand(self._extended_shape(torch.Size(sample_shape)), dtype=self.logits.dtype, device=self.logits.device).clamp(eps, 1 - eps))
 
     def entropy(self) -> Tensor:
         """-E log p, in nats; it is negative, for no density on [0, 1] has more than the uniform's 0."""

@@ -21,7 +21,8 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, *inputs] to [n, *outputs]."""
-        return self.body(x).reshape(x.shape[0], *self.outputs)
+        rows: Tensor = self.body(x)
+        return rows.reshape(rows.shape[0], *self.outputs)
 
 
 def linear(inputs: int, outputs: int, gain: float = 1.0) -> nn.Linear:

@@ -1,6 +1,7 @@
 """Dense networks: plain and gated."""
 
 import math
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -12,7 +13,7 @@ def mlp(inputs: Shape, outputs: Shape, hidden: tuple[int, ...] = (300, 300), act
     """Linear layers of the widths `hidden` with `activation` between them; without hidden layers, one linear map. [n, *inputs] to [n, *outputs]."""
     widths = [math.prod(inputs), *hidden]
     layers: list[nn.Module] = [nn.Flatten()]
-    for i, o in zip(widths, widths[1:], strict=False):
+    for i, o in pairwise(widths):
         layers += [linear(i, o, math.sqrt(2)), activation()]
     return Network(nn.Sequential(*layers, linear(widths[-1], math.prod(outputs))), inputs, outputs)
 
@@ -26,11 +27,13 @@ class Gated(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, inputs] to [n, outputs]."""
-        return self.h(x) * self.g(x).sigmoid()
+        h: Tensor = self.h(x)
+        gate: Tensor = self.g(x)
+        return h * gate.sigmoid()
 
 
 def gated_mlp(inputs: Shape, outputs: Shape, hidden: tuple[int, ...] = (300, 300)) -> nn.Module:
     """Gated dense layers of the widths `hidden`, then one linear map (Tomczak & Welling 2018, VampPrior, section 5). [n, *inputs] to [n, *outputs]."""
     widths = [math.prod(inputs), *hidden]
-    layers = [Gated(i, o) for i, o in zip(widths, widths[1:], strict=False)]
+    layers = [Gated(i, o) for i, o in pairwise(widths)]
     return Network(nn.Sequential(nn.Flatten(), *layers, linear(widths[-1], math.prod(outputs))), inputs, outputs)

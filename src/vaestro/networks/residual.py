@@ -8,7 +8,7 @@ from vaestro.networks.convolutional import Size, convolution, norm, pyramid
 
 
 class Block(nn.Module):
-    """x + conv(SiLU(norm(conv(SiLU(norm(x)))))), the last convolution a tenth of its usual size, so that it starts near the identity (He et al. 2016, eq. 3)."""
+    """x + conv(SiLU(norm(conv(SiLU(norm(x)))))), the last convolution a tenth of its usual size, to start near the identity (He et al. 2016, eq. 3)."""
 
     def __init__(self, channels: int, size: Size) -> None:
         super().__init__()
@@ -19,7 +19,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, channels, H, W] to the same."""
-        return x + self.change(x)
+        change: Tensor = self.change(x)
+        return x + change
 
 
 def residual_down(inputs: int, outputs: int, size: Size) -> nn.Module:
