@@ -15,6 +15,7 @@ from vaestro.recipes import Call, call_of, parse
 from vaestro.recipes.own import from_model, from_modules
 from vaestro.training import runs
 from vaestro.training.budget import Budget
+from vaestro.training.diagnosis import diagnose
 from vaestro.training.record import Watch
 from vaestro.training.runs import Run
 from vaestro.training.train import Plan

@@ -149,14 +149,15 @@ class Trainer:
         with self._quiet(2), self.loop.averaged():
             self.recipe.parts.eval()
             index = torch.arange(min(self.rows["validation"].rows, LOOK))
-            score, signs = vital_signs(self.recipe, [self.rows["validation"].batch(i) for i in index.split(250)])
+            signs = vital_signs(self.recipe, (self.rows["validation"].batch(i) for i in index.split(250)), self.loop.n / self.progress.total)
             self.recipe.parts.train()
+        score = signs["validation"]
         self.progress.score = score
         better = score < self.progress.best
         self.progress.best, self.progress.waited = (score, 0) if better else (self.progress.best, self.progress.waited + 1)
         if better and self.recipe.training.patience is not None:
             save_tensors(self.folder / BEST, self.loop.best(), {"step": self.loop.n})
-        return {"validation": score, **signs}
+        return signs
 
     @contextmanager
     def _quiet(self, stream: int) -> Iterator[None]:
