@@ -1,1 +1,1 @@
-"""Scores of trained models: likelihoods, metrics, a judge of images, intervals and ranks."""
+"""Scores of trained models: likelihoods, metrics, a judge of pictures, intervals and ranks."""
