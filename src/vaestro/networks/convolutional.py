@@ -88,7 +88,8 @@ def pyramid(inputs: Shape, outputs: Shape, hidden: tuple[int, ...] | None, stage
 def convolutional(inputs: Shape, outputs: Shape, hidden: tuple[int, ...] | None = None) -> nn.Module:
     """3x3 convolutions of stride 2, group norm, SiLU, then a linear map; upwards its mirror, by nearest resize and 3x3 convolution.
 
-    `hidden` are the channels in the order of the flow: 32x64 to an image's code, 64x32 from it; 32x64, inwards, from image to image. [n, *inputs] to [n, *outputs], one of them or both an image [C, H, W] of any size. Resizing leaves no chequerboard (Odena et al. 2016).
+    `hidden` are the channels in the order of the flow: 32x64 to an image's code, 64x32 from it; 32x64, inwards, from image to image.
+    [n, *inputs] to [n, *outputs], one of them or both an image [C, H, W] of any size. Resizing leaves no chequerboard (Odena et al. 2016).
     Raises UsageError when neither is an image, when two images differ in size, or when `hidden` is empty.
     """
     return pyramid(inputs, outputs, hidden, (plain_down, plain_up))
