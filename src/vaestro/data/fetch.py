@@ -2,26 +2,23 @@
 
 import gzip
 import hashlib
+import http.client
 import io
 import os
 import shutil
 import subprocess
-import tarfile
 import tempfile
-import urllib.error
 import urllib.request
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from vaestro.data.cache import Progress, cache_folder
+from vaestro.data.prepare.files import LARGEST, members
 from vaestro.errors import UsageError, VaestroError
 
 TIMEOUT = 5.0  # seconds that an address may stay silent
 PACKAGE_TIMEOUT = 300.0
-LARGEST = 2**28  # bytes of one raw file
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ class Origin:
                 temporary = home / f".{name}.{os.getpid()}.partial"
                 try:
                     temporary.write_bytes(found[name])
-                    os.replace(temporary, home / name)
+                    temporary.replace(home / name)
                 finally:
                     temporary.unlink(missing_ok=True)
         except OSError as error:
@@ -94,30 +91,15 @@ def _unpack(data: bytes) -> bytes:
         raise VaestroError(f"a compressed file is broken ({error})") from error
 
 
-def _members(path: Path) -> Iterator[tuple[str, Callable[[], BinaryIO | None]]]:
-    """Name and opener of each file in a folder or archive; nothing is written to the disk."""
-    if path.is_dir():
-        yield from ((str(p), lambda p=p: p.open("rb")) for p in sorted(path.rglob("*")) if p.is_file())  # type: ignore[misc]
-    elif zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            yield from ((n, lambda n=n: archive.open(n)) for n in archive.namelist())  # type: ignore[misc]
-    elif tarfile.is_tarfile(path):
-        with tarfile.open(path) as archive:
-            yield from ((m.name, lambda m=m: archive.extractfile(m)) for m in archive if m.isreg())  # type: ignore[misc]
-    else:
-        raise UsageError(f"{path} is neither a folder nor an archive (zip, tar, tgz)")
-
-
 def _search(origin: Origin, path: Path) -> dict[str, bytes]:
     if not path.exists():
         raise UsageError(f"{path} does not exist")
     if path.suffix == ".deb":
         return _debian(origin, path)
     found: dict[str, bytes] = {}
-    for name, opener in _members(path):
-        if plain(name) in origin.files and plain(name) not in found and (file := opener()):
-            with file:
-                found[plain(name)] = _unpack(file.read(LARGEST))
+    for member in members(path):
+        if plain(member.name) in origin.files and plain(member.name) not in found:
+            found[plain(member.name)] = _unpack(member.read())
     missing = sorted(set(origin.files) - set(found))
     if missing:
         raise UsageError(f"{path} lacks {', '.join(missing)} (each may end in .gz)")
@@ -135,22 +117,12 @@ def _download(origin: Origin, address: str, progress: Progress) -> dict[str, byt
     for i, name in enumerate(origin.files):
         progress(f"fetching {name}", i / len(origin.files))
         try:
-            with urllib.request.urlopen(f"{address}{name}.gz", timeout=TIMEOUT) as reply:  # noqa: S310 (the addresses stand in sources.py)
-                found[name] = _unpack(_receive(reply, lambda part: progress(f"fetching {name}", (i + part) / len(origin.files))))
-        except (urllib.error.URLError, TimeoutError) as error:
-            raise VaestroError(f"{getattr(error, 'reason', error)}") from error
+            with urllib.request.urlopen(f"{address}{name}.gz", timeout=TIMEOUT) as reply:
+                found[name] = _unpack(reply.read(LARGEST))
+        except (OSError, http.client.HTTPException) as error:  # refused, silent for too long, cut short, or not there
+            raise VaestroError(str(error)) from error
     progress(f"fetched {origin.name}", 1.0)
     return found
-
-
-def _receive(reply: BinaryIO, tell: Callable[[float], None]) -> bytes:
-    """The body of a reply, at most LARGEST bytes."""
-    out = io.BytesIO()
-    length = getattr(reply, "length", None) or LARGEST
-    while out.tell() < LARGEST and (piece := reply.read(2**16)):
-        out.write(piece)
-        tell(min(1.0, out.tell() / length))
-    return out.getvalue()
 
 
 def _package(origin: Origin, progress: Progress) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from vaestro.errors import UsageError
 Array: TypeAlias = NDArray[Any]
 BLOCK = 2**24  # bytes read at a time where a pass over all rows is made
 MOST_LEVELS = 2**16  # whole numbers beyond this are treated as real numbers of step 1
-MOST_BYTES_INTENSITY = 255
+BRIGHTEST = 255  # of eight bits
 
 
 class Encoding(Enum):
@@ -85,6 +85,7 @@ class Survey(NamedTuple):
     bad: int  # rows with NaN or infinite entries
     first: int  # the first such row, or -1
     rows: int
+    ends: bool  # every value is 0 or 255
 
 
 def blocks(array: Array) -> Iterator[tuple[int, Array]]:
@@ -96,7 +97,7 @@ def blocks(array: Array) -> Iterator[tuple[int, Array]]:
 
 def survey(pieces: Iterable[Array]) -> Survey:
     """One pass over arrays that follow one another; memory is that of one piece. Complex or text entries raise UsageError."""
-    found = Survey(np.inf, -np.inf, True, True, 0, -1, 0)
+    found = Survey(np.inf, -np.inf, True, True, 0, -1, 0, True)
     for piece in pieces:
         found = join(found, _look(piece))
     return found
@@ -105,40 +106,44 @@ def survey(pieces: Iterable[Array]) -> Survey:
 def _look(block: Array) -> Survey:
     if block.dtype.kind not in "buif":
         raise UsageError(f"an array of type {block.dtype} has no numbers to model; give booleans, whole numbers or real numbers")
-    if block.size == 0:
-        return Survey(np.inf, -np.inf, True, True, 0, -1, len(block))
     if block.dtype.kind != "f":
-        low, high = int(block.min()), int(block.max())
-        return Survey(low, high, True, low >= 0 and high <= 1, 0, -1, len(block))
+        return _extent(block, block, 0, -1)
     finite = np.isfinite(block)
+    if finite.all():
+        return _extent(block, block, 0, -1)
     wrong = ~finite.reshape(len(block), -1).all(1)
-    good = block if not wrong.any() else block[finite]
-    low, high = (float(good.min()), float(good.max())) if good.size else (np.inf, -np.inf)
-    whole = bool((good == np.rint(good)).all())
-    first = int(wrong.argmax()) if wrong.any() else -1
-    return Survey(low, high, whole, whole and low >= 0 and high <= 1, int(wrong.sum()), first, len(block))
+    return _extent(block, block[finite], int(wrong.sum()), int(wrong.argmax()))
+
+
+def _extent(block: Array, good: Array, bad: int, first: int) -> Survey:
+    if good.size == 0:
+        return Survey(np.inf, -np.inf, True, True, bad, first, len(block), True)
+    low, high = good.min().item(), good.max().item()
+    whole = good.dtype.kind != "f" or bool((good == np.rint(good)).all())
+    ends = low == 0 and high == BRIGHTEST and bool(((good == 0) | (good == BRIGHTEST)).all())
+    return Survey(low, high, whole, whole and low >= 0 and high <= 1, bad, first, len(block), ends)
 
 
 def join(a: Survey, b: Survey) -> Survey:
     """The survey of the rows of `a` followed by those of `b`."""
     first = a.first if a.first >= 0 else a.rows + b.first if b.first >= 0 else -1
-    return Survey(min(a.low, b.low), max(a.high, b.high), a.whole and b.whole, a.bits and b.bits, a.bad + b.bad, first, a.rows + b.rows)
+    both = (a.whole and b.whole, a.bits and b.bits, a.bad + b.bad)
+    return Survey(min(a.low, b.low), max(a.high, b.high), *both, first, a.rows + b.rows, a.ends and b.ends)
 
 
-def check(field: Field, found: Survey) -> None:
-    """Refuses values that are not legal for the field's kind: raises UsageError naming the field, the values and the remedy."""
+def check(field: Field, found: Survey, part: str = "") -> None:
+    """Refuses values that are not legal for the field's kind: raises UsageError naming the field, the values and the remedy; `part` names the split."""
+    what = f"field {field.name!r}" + (f" of the {part} rows" if part else "")
     if found.bad:
         rows = "1 row" if found.bad == 1 else f"{found.bad} rows"
-        raise UsageError(f"field {field.name!r} holds NaN or infinite values in {rows}, the first is row {found.first}; remove or fill those rows")
+        raise UsageError(f"{what} holds NaN or infinite values in {rows}, the first is row {found.first}; remove or fill those rows")
     top, kind = highest(field.kind), type(field.kind).__name__
-    if found.rows == 0 or isinstance(field.kind, Real):
+    if found.low > found.high or top == np.inf:
         return
     if not found.whole:
-        raise UsageError(f"field {field.name!r} is declared {kind} but holds fractions; give whole numbers 0 to {top:g}, or declare it Real")
+        raise UsageError(f"{what} is declared {kind} but holds fractions; give whole numbers 0 to {top:g}, or declare it Real")
     if found.low < 0 or found.high > top:
-        raise UsageError(
-            f"field {field.name!r} is declared {kind} with values 0 to {top:g} but holds {found.low:g} to {found.high:g}; correct the values or the declaration"
-        )
+        raise UsageError(f"{what} is {kind} with values 0 to {top:g} but holds {found.low:g} to {found.high:g}; correct the values or the declaration")
 
 
 def infer(found: Survey, dtype: np.dtype[Any]) -> tuple[Kind, tuple[str, ...]]:
@@ -147,16 +152,18 @@ def infer(found: Survey, dtype: np.dtype[Any]) -> tuple[Kind, tuple[str, ...]]:
     Only 0 and 1: Binary. uint8: Integer(256). Other whole-number types: Integer(max + 1), or Real(step=1) if there are negative
     or very many values. Floating types: Real.
     """
+    values = f"{found.low:g} to {found.high:g}"
     if found.bits:
         return Binary(), ()
     if dtype == np.uint8:
-        return Integer(256), ()
+        only = "only the values 0 and 255, read as Integer(256); divide by 255 if they are meant to be Binary"
+        return Integer(256), (only,) * found.ends
+    if dtype.kind in "iu" and found.low >= 0 and found.high < MOST_LEVELS:
+        return Integer(int(found.high) + 1), ()
     if dtype.kind in "iu":
-        if found.low >= 0 and found.high < MOST_LEVELS:
-            return Integer(int(found.high) + 1), ()
-        return Real(1.0), (f"whole numbers from {found.low:g} to {found.high:g} are read as Real(step=1)",)
-    if found.whole and found.low >= 0 and found.high <= MOST_BYTES_INTENSITY:
-        return Real(), (f"whole numbers from {found.low:g} to {found.high:g} in a floating array are read as Real; give grey or colour images as uint8",)
-    if found.low >= 0 and found.high <= 1:
-        return Real(), ("a floating array with all values in [0, 1] is read as Real; give grey or colour images as uint8 (0 to 255)",)
-    return Real(), ()
+        return Real(1.0), (f"whole numbers from {values} are read as Real(step=1)",)
+    image_like = found.low >= 0 and (found.high <= 1 or (found.whole and found.high <= BRIGHTEST))
+    advice = (
+        f"a floating array with {'whole' if found.whole else 'all'} values in {values} is read as Real; grey or colour images should come as uint8 (0 to 255)"
+    )
+    return Real(), (advice,) * image_like

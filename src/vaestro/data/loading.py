@@ -1,18 +1,53 @@
-"""One word for all data: a name, a folder, a file, arrays or a data set, and what it is decides how it is read."""
+"""One word for all data: a name, a folder, a file, arrays or a data set; what it is decides how it is read."""
 
+from collections.abc import Mapping
 from functools import singledispatch
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
 
 from vaestro.data.cache import Progress, silent
+from vaestro.data.memory import from_arrays
+from vaestro.data.prepare.arrays import prepare_arrays, reader
+from vaestro.data.prepare.files import is_archive
+from vaestro.data.prepare.images import prepare_images
 from vaestro.data.sources import SOURCES, get
 from vaestro.data.store import HEADER, Dataset, open_dataset
 from vaestro.errors import UsageError, did_you_mean
 
 
+@runtime_checkable
+class ArrayLike(Protocol):
+    """Anything that turns into a NumPy array, such as a torch tensor on the CPU."""
+
+    def __array__(self) -> Any:
+        """The array."""
+
+
+@runtime_checkable
+class RowWise(Protocol):
+    """Anything that hands out its rows by number, such as a torch Dataset."""
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+
+    def __getitem__(self, row: int, /) -> Any:
+        """One row: x, or (x, label), or a mapping of fields."""
+
+
 @singledispatch
 def load(spec: object, offline: bool = False, progress: Progress = silent) -> Dataset:
-    """The data set that `spec` means. Open."""
-    raise UsageError(f"a {type(spec).__name__} is no data")
+    """The data set that `spec` means. Open.
+
+    A name from `SOURCES`; the path of a stored data set, of a folder or archive of pictures, or of a .npy, .npz or IDX file; an array or tensor (`x`); a pair
+    (x, label); a mapping of fields; a list of pictures or rows; a torch Dataset; or a data set itself. Raises UsageError for anything else.
+    """
+    if isinstance(spec, ArrayLike):
+        return from_arrays("array", {"x": spec})
+    if isinstance(spec, RowWise):
+        return from_arrays("rows", _columns(spec, progress))
+    raise UsageError(f"a {type(spec).__name__} is no data; give a name, a path, an array, a mapping of arrays or a torch Dataset")
 
 
 @load.register
@@ -24,13 +59,69 @@ def _(spec: Dataset, offline: bool = False, progress: Progress = silent) -> Data
 def _(spec: str, offline: bool = False, progress: Progress = silent) -> Dataset:
     if spec in SOURCES:
         return get(spec, None, offline, progress)
-    if Path(spec).expanduser().exists():
-        return load(Path(spec).expanduser(), offline, progress)
-    raise UsageError(f"there is no data set and no file called {spec!r}{did_you_mean(spec, SOURCES)}")
+    if spec and Path(spec).expanduser().exists():
+        return load(Path(spec), offline, progress)
+    raise UsageError(f"there is no data set, folder or file called {spec!r}{did_you_mean(spec, SOURCES)}")
 
 
 @load.register
 def _(spec: Path, offline: bool = False, progress: Progress = silent) -> Dataset:
-    if (spec / HEADER).is_file():
-        return open_dataset(spec)
-    raise UsageError(f"{spec} is no data")
+    path = spec.expanduser()
+    if not path.exists():
+        raise UsageError(f"there is no folder or file {path}")
+    if (path / HEADER).is_file():
+        return open_dataset(path)
+    if path.is_dir():
+        return prepare_images(path, progress=progress)
+    if reader(path) is not None:
+        return prepare_arrays(path, progress=progress)
+    if is_archive(path):
+        return prepare_images(path, progress=progress)
+    raise UsageError(f"{path} is no data; give a folder or archive of pictures, or a .npy, .npz or IDX file")
+
+
+@load.register
+def _(spec: np.ndarray, offline: bool = False, progress: Progress = silent) -> Dataset:
+    return from_arrays("array", {"x": spec})
+
+
+@load.register
+def _(spec: Mapping, offline: bool = False, progress: Progress = silent) -> Dataset:  # type: ignore[type-arg]
+    return from_arrays("arrays", spec)
+
+
+@load.register
+def _(spec: tuple, offline: bool = False, progress: Progress = silent) -> Dataset:  # type: ignore[type-arg]
+    if len(spec) != 2:
+        raise UsageError(f"a tuple of {len(spec)} is no data; give (x, label), or a mapping of fields")
+    return from_arrays("arrays", {"x": spec[0], "label": spec[1]})
+
+
+def _columns(items: RowWise, progress: Progress) -> dict[str, list[Any]]:
+    """The rows of a torch Dataset or a list as columns: the fields of the first row decide."""
+    columns: dict[str, list[Any]] = {}
+    for i in range(len(items)):
+        row = _row(items[i])
+        if columns and set(row) != set(columns):
+            raise UsageError(f"row {i} has the fields {', '.join(row)}, but row 0 has {', '.join(columns)}; give every row the same fields")
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+        if i % 1000 == 0:
+            progress("reading rows", i / len(items))
+    return columns or {"x": []}
+
+
+@singledispatch
+def _row(item: object) -> dict[str, Any]:
+    return {"x": item}
+
+
+@_row.register
+def _(item: tuple) -> dict[str, Any]:  # type: ignore[type-arg]
+    names = ("x", "label", *(f"field{i}" for i in range(2, len(item))))
+    return dict(zip(names, item, strict=False))
+
+
+@_row.register
+def _(item: Mapping) -> dict[str, Any]:  # type: ignore[type-arg]
+    return dict(item)

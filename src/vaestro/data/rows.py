@@ -61,7 +61,7 @@ def _uniform_on_cpu(like: Tensor) -> Tensor:
 
 
 def _words(n: int) -> Tensor:
-    return torch.empty(n, dtype=torch.int64).random_(-(2**63), None)  # type: ignore[arg-type]
+    return torch.empty(n, dtype=torch.int64).random_(-(2**63), None)
 
 
 _UNIFORM: dict[str, Callable[[Tensor], Tensor]] = {"cpu": _uniform_on_cpu}  # the redrawing waits for the device, which only a CPU may

@@ -93,7 +93,7 @@ class Schema:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` turns back into an equal schema."""
-        fields = [{"name": f.name, "kind": {"is": type(f.kind).__name__, **asdict(f.kind)}, "shape": list(f.shape)} for f in self.fields]
+        fields = [{"name": f.name, "kind": {"is": type(f.kind).__name__} | asdict(f.kind), "shape": list(f.shape)} for f in self.fields]
         return {"name": self.name, "version": self.version, "fields": fields, "rows": dict(self.rows)}
 
     @classmethod

@@ -49,8 +49,6 @@ FASHION = Origin(
 )
 
 
-
-
 Raw: TypeAlias = Mapping[str, tuple[Array, Array]]  # grey images [n, 1, H, W] and labels [n] of each split, before any binarisation
 Bring: TypeAlias = Callable[[Path | None, bool, Progress], Raw]
 Store: TypeAlias = Callable[[str, Array], tuple[Array, Encoding]]
@@ -136,8 +134,10 @@ def idx_images(origin: Origin) -> Bring:
 
 def digit_levels(path: Path | None, offline: bool, progress: Progress) -> Raw:
     """scikit-learn's 1,797 digits of 8x8 pixels with levels 0 to 16, split by content 80/10/10."""
-    from sklearn.datasets import load_digits  # takes a second to import, and only the first use needs it
-
+    try:
+        from sklearn.datasets import load_digits  # type: ignore[import-untyped]  # noqa: PLC0415 (takes a second to import, and only the first use needs it)
+    except ImportError as error:
+        raise VaestroError("the digits come with scikit-learn, which is not installed; run `pip install scikit-learn`") from error
     if path is not None:
         raise UsageError("digits come with scikit-learn and are not read from a path; leave the path out")
     images, labels = load_digits(return_X_y=True)

@@ -37,6 +37,12 @@ def split_rows(n: int, groups: Sequence[Key] | None = None, fractions: Sequence[
     return {name: np.sort(np.asarray(chosen[name], np.int64)) for name in wanted}
 
 
+def carve(keys: Sequence[Key], given: Iterable[str], seed: int = 0) -> dict[str, NDArray[np.int64]]:
+    """The splits that are not `given`, taken from the training rows whose group keys are `keys`: 8 parts train to 1 part of each missing split."""
+    parts = [8.0, *(0.0 if name in set(given) else 1.0 for name in NAMES[1:])]
+    return split_rows(len(keys), keys, [part / sum(parts) for part in parts], seed)
+
+
 def _members(keys: Iterable[Key]) -> dict[Key, list[int]]:
     members: dict[Key, list[int]] = {}
     for row, key in enumerate(keys):

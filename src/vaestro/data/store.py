@@ -55,7 +55,7 @@ class Dataset:
 
     schema: Schema
     splits: Mapping[str, Split]
-    report: PrepareReport = PrepareReport()
+    report: PrepareReport = field(default_factory=PrepareReport)
     folder: Path | None = None
     entries: Entries = field(default_factory=dict)  # empty where the data are in memory only
 

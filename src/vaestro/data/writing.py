@@ -94,8 +94,7 @@ def write_dataset(folder: Path | str, schema: Schema, fill: Callable[[Writer], N
     made the same data meanwhile, theirs are opened. Raises UsageError if the folder is taken by something else, VaestroError if it cannot be written.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} exists already; name another folder, or delete it first")
+    refuse_taken(folder)
     temporary = folder.parent / f".{folder.name}.{os.getpid()}.partial"
     writer = Writer(temporary, schema)
     try:
@@ -113,6 +112,12 @@ def write_dataset(folder: Path | str, schema: Schema, fill: Callable[[Writer], N
     return open_dataset(folder)
 
 
+def refuse_taken(folder: Path) -> None:
+    """Raises UsageError if `folder` is already something else than an empty folder."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} exists already; name another folder, or delete it first")
+
+
 def _start(temporary: Path) -> None:
     """An empty temporary folder; what an earlier process of the same number left there is dropped."""
     shutil.rmtree(temporary, ignore_errors=True)
@@ -121,7 +126,7 @@ def _start(temporary: Path) -> None:
 
 def _rename(temporary: Path, folder: Path, sha256: str) -> None:
     try:
-        os.replace(temporary, folder)
+        temporary.replace(folder)
     except OSError:
         if not (folder / HEADER).is_file() or open_dataset(folder).sha256 != sha256:  # else another process was faster, with equal data
             raise

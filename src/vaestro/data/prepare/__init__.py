@@ -1,0 +1,1 @@
+"""Turning files of each modality into stored data sets, once."""

@@ -4,6 +4,7 @@ import gzip
 import io
 import math
 import struct
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -48,11 +49,7 @@ def parse_idx(file: BinaryIO, name: str) -> Array:
         dtype = np.dtype(TYPES[start[2]])
         due = math.prod(shape) * dtype.itemsize
         data = _read(file, due + 1)
-    except (EOFError, gzip.BadGzipFile, OSError, ValueError) as error:
-        raise VaestroError(f"{name} is broken ({error}); fetch it again") from error
-    except Exception as error:  # zlib.error has no common base with the others
-        if isinstance(error, VaestroError):
-            raise
+    except (EOFError, OSError, ValueError, zlib.error) as error:
         raise VaestroError(f"{name} is broken ({error}); fetch it again") from error
     if len(data) != due:
         much = "more" if len(data) > due else f"{len(data)}"
