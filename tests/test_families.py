@@ -8,12 +8,12 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from examples import FAMILIES
 from scipy import stats
 from torch import Tensor
 from torch.distributions import Independent, kl_divergence
 from torch.distributions import MixtureSameFamily as TorchMixture
 
+from examples import FAMILIES
 from vaestro import core, families
 from vaestro.conditional import Conditional
 from vaestro.data.schema import Binary, Category, Field, Integer, Real
@@ -267,3 +267,28 @@ def test_conditional_broadcasts_and_flattens() -> None:
     whole = torch.cat([a, b.expand(4, 2, 1, 6, 5)], -3)
     assert torch.allclose(model(whole).mean, dist.mean) and torch.allclose(model(whole[0]).mean, dist.mean[0])
     assert model(torch.zeros(0, 3, 6, 5, dtype=torch.float64)).batch_shape == (0,)
+
+
+def test_half_precision_runs_are_scored_in_single() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        for name in fitting(Integer(16)):
+            family = LIKELIHOODS[name](Field("x", Integer(16), (1, 4, 4)))
+            dist = Conditional(NETWORKS["convolutional"]((3,), outputs(family, (1, 4, 4)), (8, 4)), family)(torch.randn(2, 3))
+            assert dist.log_prob(dist.sample()).dtype == dist.mean.dtype == torch.float32
+
+
+def test_masses_differentiate_under_vmap() -> None:
+    for levels in (2, 256):
+        family = Binned(Gaussian(), levels)
+        h, x = torch.randn(7, 8), torch.randint(levels, (7, 4)) / (levels - 1)
+        whole = torch.func.grad(lambda h: family(h).log_prob(x).sum())(h)  # noqa: B023
+        rows = torch.func.vmap(torch.func.grad(lambda h, x: family(h).log_prob(x)))(h, x)  # noqa: B023
+        assert torch.allclose(whole, rows, atol=1e-5)
+
+
+def test_unseen_entries_of_binned_data_are_integrated_out() -> None:
+    dist = Binned(families.Logistic(3), 4)(torch.randn(2, 2, 3, 3))
+    x, mask = torch.randint(4, (2, 1, 3, 3)) / 3, torch.rand(2, 1, 3, 3) > 0.5
+    each = dist.base_dist.log_prob(x)
+    assert torch.allclose(core.partial_log_prob(dist, x, mask), (each * mask).sum((1, 2, 3)))
+    assert torch.equal(core.centre(dist), dist.base_dist.base.loc)

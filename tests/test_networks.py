@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from examples import NETWORKS as WIDTHS
 from torch import nn
 
+from examples import NETWORKS as WIDTHS
 from vaestro.errors import UsageError
 from vaestro.networks import NETWORKS, Build, convolutional, gated_mlp, mlp, residual
 from vaestro.networks.convolutional import norm

@@ -5,10 +5,10 @@ import math
 
 import pytest
 import torch
-from examples import prior
 from torch import nn
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal
 
+from examples import prior
 from vaestro.conditional import Conditional
 from vaestro.data.schema import Binary, Field, Real
 from vaestro.errors import UsageError

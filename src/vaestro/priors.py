@@ -57,13 +57,16 @@ class DiagonalMixture(Distribution):
     @property
     def mean(self) -> Tensor:
         """sum_k w_k loc_k."""
-        return (self.probs @ self.loc).expand(self._extended_shape())
+        return self._weigh(self.loc).expand(self._extended_shape())
 
     @property
     def variance(self) -> Tensor:
         """sum_k w_k (scale_k^2 + (loc_k - mean)^2)."""
-        centred = self.loc - self.probs @ self.loc
-        return (self.probs @ (self.scale.square() + centred.square())).expand(self._extended_shape())
+        centred = self.loc - self._weigh(self.loc)
+        return self._weigh(self.scale.square() + centred.square()).expand(self._extended_shape())
+
+    def _weigh(self, each: Tensor) -> Tensor:
+        return (self.probs.unsqueeze(1) * each).sum(0)  # a matrix product would be taken in half precision under autocast
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of each [D], in nats."""

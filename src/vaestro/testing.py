@@ -197,7 +197,8 @@ def check_prior(prior: nn.Module, samples: int = 20_000) -> None:
     log_p = prior().log_prob(dist.sample(torch.Size((50,)))) * torch.randn(50)
     for parameter, tensor in prior.named_parameters():
         (gradient,) = torch.autograd.grad(log_p.sum(), tensor, retain_graph=True, allow_unused=True)
-        assert gradient is not None and bool((gradient != 0).any()), f"{name}: no gradient reaches the parameter {parameter}"
+        reached = gradient is not None and bool((gradient != 0).any())
+        assert reached, f"{name}: no gradient reaches the parameter {parameter}"
 
 
 def _events(family: Family, values: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ class Bernoulli(Repr):
         self.event_dims = event_dims
 
     def __call__(self, h: Tensor) -> Distribution:
+        """The distribution whose parameters are `h`, with events of `event_dims` axes; raises UsageError when the channels do not divide."""
         (logits,) = split(h, 1, self.event_dims)
         return Bernoullis(BernoulliDistribution(logits=logits, validate_args=False), self.event_dims, validate_args=False)
 

@@ -62,7 +62,7 @@ class LevelDistribution(Distribution):
         return -(logs.exp() * logs).sum(-1)
 
 
-@register_kl(LevelDistribution, LevelDistribution)
+@register_kl(LevelDistribution, LevelDistribution)  # type: ignore[untyped-decorator]
 def _kl(p: LevelDistribution, q: LevelDistribution) -> Tensor:
     logs = p.logits.log_softmax(-1)
     return (logs.exp() * (logs - q.logits.log_softmax(-1))).sum(-1)
@@ -85,4 +85,5 @@ class Categorical(Repr):
         return self.levels
 
     def __call__(self, h: Tensor) -> Distribution:
+        """The distribution whose parameters are `h`, with events of `event_dims` axes; raises UsageError when the channels do not divide."""
         return Independent(LevelDistribution(stack(h, self.levels, self.event_dims)), self.event_dims, validate_args=False)

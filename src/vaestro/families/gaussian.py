@@ -22,6 +22,7 @@ class Gaussian(Repr):
         self.event_dims = event_dims
 
     def __call__(self, h: Tensor) -> Distribution:
+        """The distribution whose parameters are `h`, with events of `event_dims` axes; raises UsageError when the channels do not divide."""
         loc, s = split(h, 2, self.event_dims)
         return Independent(Normal(loc, positive(s), validate_args=False), self.event_dims, validate_args=False)
 
@@ -40,6 +41,7 @@ class FixedGaussian(Repr):
         self.scale, self.event_dims = float(scale), event_dims
 
     def __call__(self, h: Tensor) -> Distribution:
+        """The distribution whose parameters are `h`, with events of `event_dims` axes; raises UsageError when the channels do not divide."""
         (loc,) = split(h, 1, self.event_dims)
         return Independent(Normal(loc, torch.full_like(loc, self.scale), validate_args=False), self.event_dims, validate_args=False)
 

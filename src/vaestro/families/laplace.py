@@ -16,5 +16,6 @@ class Laplace(Repr):
         self.event_dims = event_dims
 
     def __call__(self, h: Tensor) -> Distribution:
+        """The distribution whose parameters are `h`, with events of `event_dims` axes; raises UsageError when the channels do not divide."""
         loc, s = split(h, 2, self.event_dims)
         return Independent(LaplaceDistribution(loc, positive(s), validate_args=False), self.event_dims, validate_args=False)

@@ -78,6 +78,7 @@ class Logistic(Repr):
         self.event_dims = event_dims
 
     def __call__(self, h: Tensor) -> Distribution:
+        """The distribution whose parameters are `h`, with events of `event_dims` axes; raises UsageError when the channels do not divide."""
         loc, s = split(h, 2, self.event_dims)
         return Independent(LogisticDistribution(loc, positive(s)), self.event_dims, validate_args=False)
 
@@ -100,6 +101,7 @@ class LogisticMixture(Repr):
         return 3 * self.components
 
     def __call__(self, h: Tensor) -> Distribution:
+        """The distribution whose parameters are `h`, with events of `event_dims` axes; raises UsageError when the channels do not divide."""
         logits, loc, s = stack(h, self.params, self.event_dims).chunk(3, -1)
         spread = torch.linspace(-1, 1, self.components + 2, dtype=loc.dtype, device=loc.device)[1:-1]  # equal components would stay equal for ever
         parts_dist = LogisticDistribution(loc + spread, positive(s))

@@ -51,7 +51,7 @@ class _LogNdtr(Function):
 
 def log_ndtr(z: Tensor) -> Tensor:
     """log Phi(z), the log of the standard normal's cumulative function, in nats; finite, with a finite gradient, for every finite z."""
-    result: Tensor = _LogNdtr.apply(z)
+    result: Tensor = _LogNdtr.apply(z)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -93,5 +93,5 @@ def log_mass(low: Tensor, high: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """log P(low < X <= high) of X ~ N(loc, scale^2), in nats; finite ends only. Both are mirrored into the left tail, where nothing cancels."""
     a, b = (low - loc) / scale, (high - loc) / scale
     right = a + b > 0
-    result: Tensor = _LogMass.apply(torch.where(right, -b, a), torch.where(right, -a, b), (high - low) / scale)[0]
+    result: Tensor = _LogMass.apply(torch.where(right, -b, a), torch.where(right, -a, b), (high - low) / scale)[0]  # type: ignore[no-untyped-call]
     return result

@@ -67,5 +67,6 @@ class Point(Repr):
         self.event_dims = event_dims
 
     def __call__(self, h: Tensor) -> Distribution:
+        """The distribution whose parameters are `h`, with events of `event_dims` axes; raises UsageError when the channels do not divide."""
         (value,) = split(h, 1, self.event_dims)
         return PointDistribution(value, self.event_dims)

@@ -113,7 +113,7 @@ def _(dist: ContinuousBernoulliDistribution, low: Tensor, high: Tensor) -> Tenso
     return -dist.size * nearest + torch.log(width) + _log_ratio(dist.size * width) - _log_ratio(dist.size)
 
 
-@register_kl(ContinuousBernoulliDistribution, ContinuousBernoulliDistribution)
+@register_kl(ContinuousBernoulliDistribution, ContinuousBernoulliDistribution)  # type: ignore[untyped-decorator]
 def _kl(p: ContinuousBernoulliDistribution, q: ContinuousBernoulliDistribution) -> Tensor:
     return -p.entropy() - q.log_prob(p.mean)  # log q is linear in x
 
@@ -127,5 +127,6 @@ class ContinuousBernoulli(Repr):
         self.event_dims = event_dims
 
     def __call__(self, h: Tensor) -> Distribution:
+        """The distribution whose parameters are `h`, with events of `event_dims` axes; raises UsageError when the channels do not divide."""
         (logits,) = split(h, 1, self.event_dims)
         return Independent(ContinuousBernoulliDistribution(logits), self.event_dims, validate_args=False)
