@@ -54,7 +54,7 @@ class TopDown(Model):
     def __init__(self, encoder: nn.Module, steps: Sequence[Step], likelihood: nn.Module, width: int) -> None:
         super().__init__()
         self.encoder, self.steps, self.likelihood = encoder, nn.ModuleList(steps), likelihood
-        self.top = nn.Parameter(torch.zeros(width))
+        self.top = nn.Parameter(0.1 * torch.randn(width))  # from zeros, what reads it would start without a gradient
 
     def program(self, batch: Batch | None = None) -> Program:
         """z1, z2, ... from the top, then x."""

@@ -25,6 +25,7 @@ from vaestro.training.record import Line, Log, cut_back
 
 LOGS, CHECKS = 100, 20  # lines of the log and validations in a run
 LOOK = 1000  # rows that a validation scores, and that `prepare` looks at
+HOPELESS = 20  # gradients in a row that were not finite before a run is given up
 EVERY = 20.0  # seconds between checkpoints
 STATE, BEST = "state.safetensors", "best.safetensors"
 
@@ -60,6 +61,7 @@ class Trainer:
         self.recipe = plan.call.cook(plan.data.schema, plan.seed)
         self.rows = {s: Rows(plan.data.split(s), plan.data.schema, self.recipe.fields, self.device) for s in ("train", "validation")}
         self.batches = Batches(self.rows["train"].rows, self.recipe.training.batch, plan.seed, self.device)
+        self.skipped, self.stuck = 0, 0  # gradients that were not finite: in all at the last log, and in a row
         self.loop: Loop
         self.progress: Progress
 
@@ -92,6 +94,7 @@ class Trainer:
         self.progress = Progress(**about)
         self.loop = Loop(self.recipe, self.plan.seed, self.progress.total, self.device)
         self.loop.load(tensors)
+        self.skipped = int(self.loop.skipped)
         cut_back(self.log.path, self.loop.n)
 
     def checkpoint(self) -> None:
@@ -136,14 +139,13 @@ class Trainer:
 
     def _write(self, more: Line) -> None:
         moves = self.loop.counted * len(self.recipe.players)
-        means = self.loop.flush()
-        skipped = int(self.loop.skipped)
-        before = getattr(self, "_skipped", 0)
-        self._skipped = skipped
+        means, skipped = self.loop.flush(), int(self.loop.skipped)
+        self.stuck = self.stuck + moves if moves and skipped - self.skipped >= moves else 0
+        self.skipped = skipped
         line = {"step": self.loop.n, "seconds": round(self.progress.elapsed, 3), **means, **({"skipped": skipped} if skipped else {}), **more}
         self.log(line)
-        if moves >= 10 and skipped - before >= moves:
-            raise VaestroError(f"every gradient since step {self.loop.n - moves} was infinite or NaN; lower learning_rate, set clip=1, or look for broken values in the data")
+        if self.stuck >= HOPELESS:
+            raise VaestroError(f"the last {self.stuck} gradients were infinite or NaN; lower learning_rate, set clip=1, or look for broken values in the data")
 
     def _validate(self) -> Line:
         with self._quiet(2), self.loop.averaged():

@@ -1,0 +1,44 @@
+"""The linear-Gaussian model x = W z + noise, of which every bound has a closed form (Tipping & Bishop 1999)."""
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+
+from vaestro.models import VAE
+
+
+class Law(nn.Module):
+    """A function that returns a distribution, as a module."""
+
+    def __init__(self, law):
+        super().__init__()
+        self.law = law
+
+    def forward(self, *context: Tensor) -> Distribution:
+        return self.law(*context)
+
+
+class Linear:
+    """W, the noise, the evidence and the true posterior, in float64; `right` uses that posterior, `wrong` one that is off."""
+
+    def __init__(self, features: int = 5, latents: int = 2, noise: float = 0.3) -> None:
+        r = torch.Generator().manual_seed(3)
+        self.W = torch.randn(features, latents, generator=r, dtype=torch.float64)
+        eye = torch.eye(latents, dtype=torch.float64)
+        self.noise = noise
+        self.evidence = MultivariateNormal(torch.zeros(features, dtype=torch.float64), self.W @ self.W.T + noise**2 * torch.eye(features, dtype=torch.float64))
+        self.S = torch.linalg.inv(eye + self.W.T @ self.W / noise**2)
+        self.prior = Law(lambda: MultivariateNormal(torch.zeros(latents, dtype=torch.float64), eye))
+        self.likelihood = Law(lambda z: Independent(Normal(z @ self.W.T, noise), 1))
+        self.right = self.model(0.0, 1.0)
+        self.wrong = self.model(0.2, 2.0)
+
+    def model(self, shift: float, widen: float) -> VAE:
+        return VAE(self.prior, Law(lambda x: MultivariateNormal(x @ self.W @ self.S / self.noise**2 + shift, widen * self.S)), self.likelihood)
+
+    def elbo(self, x: Tensor, shift: float, widen: float) -> Tensor:
+        """log p(x) - KL(q || p(z | x)), both Gaussian."""
+        d = len(self.S)
+        gap = torch.full((d,), shift, dtype=torch.float64)
+        kl = 0.5 * (widen * d - d - d * torch.tensor(widen).log() + gap @ torch.linalg.solve(self.S, gap))
+        return self.evidence.log_prob(x) - kl

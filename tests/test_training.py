@@ -1,0 +1,385 @@
+"""Training: exact resume after real kills, skipped steps, checkpoints, budgets, refusals."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vaestro import api
+from vaestro.data import load
+from vaestro.errors import UsageError, VaestroError
+from vaestro.plays import Move
+from vaestro.recipes import call_of, parse
+from vaestro.recipes.own import from_modules
+from vaestro.training import runs, train
+from vaestro.training.budget import Budget
+from vaestro.training.files import load_tensors, locked, save_tensors
+from vaestro.training.loop import Loop, mix, weights
+from vaestro.training.record import cut_back, read_lines
+from vaestro.training.train import Plan
+
+SMALL = "vae:hidden=16,latents=2,batch=32"
+TWO_PLAYERS = "vae_gan:hidden=4x4,latents=2,batch=16,clip=1,ema=0.9"
+
+
+def plan(call: str = SMALL, steps: int = 30, seed: int = 0) -> Plan:
+    return Plan(parse(call), load("digits-dynamic"), Budget(steps=steps), seed, "cpu")
+
+
+def trained(folder: Path, call: str = SMALL, steps: int = 30, seed: int = 0) -> runs.Run:
+    return runs.train(plan(call, steps, seed), folder, source="digits-dynamic")
+
+
+def same(a: Path, b: Path) -> bool:
+    left, right = (load_tensors(f / "model.safetensors")[0] for f in (a, b))
+    return left.keys() == right.keys() and all(torch.equal(left[n], right[n]) for n in left)
+
+
+SCRIPT = """
+import sys, torch
+torch.set_num_threads(1)
+from pathlib import Path
+from vaestro.training import train, runs
+train.EVERY = 0.02
+sys.path.insert(0, sys.argv[4])
+from test_training import plan
+folder = Path(sys.argv[1])
+if (folder / "run.json").exists():
+    runs.resume(folder)
+else:
+    runs.train(plan(sys.argv[2], int(sys.argv[3])), folder, source="digits-dynamic")
+"""
+
+
+def start(folder: Path, call: str, steps: int) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder), call, str(steps), str(Path(__file__).parent)])
+
+
+@pytest.mark.parametrize(("call", "steps"), [(SMALL + ",ema=0.99,patience=9", 500), (TWO_PLAYERS, 60)], ids=["one player", "three players"])
+def test_killed_at_random_and_resumed_it_ends_with_equal_bits(tmp_path, call, steps):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    torch.set_num_threads(1)
+    trained(whole, call, steps)
+    kills, chance = 0, random.Random(7)
+    for _ in range(12):
+        process = start(cut, call, steps)
+        deadline = time.monotonic() + 60
+        while kills < 2 and not (cut / "run.json").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if kills < 2:
+            time.sleep(chance.uniform(0.05, 0.6))
+            process.send_signal(signal.SIGKILL)
+        process.wait(timeout=120)
+        kills += process.returncode == -signal.SIGKILL
+        if (cut / "run.json").exists() and json.loads((cut / "run.json").read_text())["status"] == "done":
+            break
+    assert kills >= 1
+    assert same(whole, cut)
+    keep = lambda f: [{k: v for k, v in line.items() if k != "seconds"} for line in read_lines(f / "metrics.jsonl")]  # noqa: E731
+    assert [line["step"] for line in keep(cut)] == [line["step"] for line in keep(whole)]
+
+
+def test_the_loop_returns_to_a_state_exactly():
+    for call in (SMALL, SMALL + ",optimizer=adamax", SMALL + ",optimizer=sgd,learning_rate=0.0001", TWO_PLAYERS):
+        data = load("digits-dynamic")
+        x = torch.rand(16, 1, 8, 8).round()
+        loops = [Loop(parse(call).cook(data.schema), 3, 20, torch.device("cpu")) for _ in range(2)]
+        for _ in range(4):
+            loops[0].step(lambda: {"x": x})
+        state = {n: t.clone() for n, t in loops[0].state().items()}
+        loops[1].load(state)
+        for loop in loops:
+            for _ in range(3):
+                loop.step(lambda: {"x": x})
+        a, b = (loop.state() for loop in loops)
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[n], b[n]) for n in a), call
+
+
+class Poison:
+    """A play whose loss is NaN, or whose gradient is infinite, at one step."""
+
+    def __init__(self, play, step: int, value: float) -> None:
+        self.play, self.step, self.value = play, step, value
+
+    def __call__(self, parts, batch, clock):
+        for move in self.play(parts, batch, clock):
+            yield move._replace(loss=move.loss * self.value) if clock.step == self.step else move
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "adamax"])
+def test_a_step_without_a_finite_gradient_is_skipped_and_counted(value, optimizer):
+    data = load("digits-dynamic")
+    recipe = parse(f"{SMALL},optimizer={optimizer},learning_rate=0.001,clip=1").cook(data.schema)
+    loop = Loop(replace(recipe, play=Poison(recipe.play, 2, value)), 0, 10, torch.device("cpu"))
+    x = torch.rand(16, 1, 8, 8).round()
+    for n in range(4):
+        before = {k: w.clone() for k, w in weights(loop.parts).items()}
+        loop.step(lambda: {"x": x})
+        moved = any(not torch.equal(before[k], w) for k, w in weights(loop.parts).items())
+        assert moved == (n != 2)
+    assert int(loop.skipped) == 1
+    assert all(torch.isfinite(w).all() for w in weights(loop.parts).values())
+
+
+def test_clipping_bounds_the_step_of_plain_descent():
+    data = load("digits-dynamic")
+    recipe = parse(f"{SMALL},optimizer=sgd,learning_rate=0.5,clip=0.01").cook(data.schema)
+    loop = Loop(recipe, 0, 10, torch.device("cpu"))
+    before = {k: w.clone() for k, w in weights(loop.parts).items()}
+    x = torch.rand(16, 1, 8, 8).round()
+    loop.step(lambda: {"x": x})
+    moved = torch.stack([(w - before[k]).square().sum() for k, w in weights(loop.parts).items()]).sum().sqrt()
+    assert torch.isclose(moved, torch.tensor(0.5 * 0.01 * 1.9), rtol=1e-3)  # Nesterov's first step is 1 + momentum
+
+
+def test_the_averaged_weights_follow_their_recursion():
+    data = load("digits-dynamic")
+    loop = Loop(parse(SMALL + ",ema=0.5").cook(data.schema), 0, 10, torch.device("cpu"))
+    x = torch.rand(16, 1, 8, 8).round()
+    expected = {k: w.clone() for k, w in weights(loop.parts).items()}
+    for n in range(6):
+        loop.step(lambda: {"x": x})
+        decay = min(0.5, (1 + n) / (10 + n))
+        expected = {k: decay * expected[k] + (1 - decay) * w for k, w in weights(loop.parts).items()}
+    assert all(torch.allclose(loop.average[k], expected[k], atol=1e-6) for k in expected)
+    trained_weights = {k: w.clone() for k, w in weights(loop.parts).items()}
+    with loop.averaged():
+        assert all(torch.equal(w, loop.average[k]) for k, w in weights(loop.parts).items())
+    assert all(torch.equal(w, trained_weights[k]) for k, w in weights(loop.parts).items())
+
+
+def test_mixed_precision_keeps_weights_and_losses_in_float32():
+    data = load("digits-dynamic")
+    loop = Loop(parse(SMALL + ",precision=bfloat16").cook(data.schema), 0, 10, torch.device("cpu"))
+    x = torch.rand(64, 1, 8, 8).round()
+    for _ in range(5):
+        loop.step(lambda: {"x": x})
+    exact = Loop(parse(SMALL).cook(data.schema), 0, 10, torch.device("cpu"))
+    for _ in range(5):
+        exact.step(lambda: {"x": x})
+    assert all(w.dtype == torch.float32 for w in weights(loop.parts).values())
+    a, b = loop.flush()["loss"], exact.flush()["loss"]
+    assert a != b
+    assert abs(a - b) < 0.01 * b
+
+
+def test_a_run_is_a_folder_that_opens_again(tmp_path):
+    run = trained(tmp_path / "r")
+    again = runs.open_run(tmp_path / "r")
+    x = torch.rand(5, 1, 8, 8).round()
+    torch.manual_seed(0)
+    a = run.model({"x": x}).log_w
+    torch.manual_seed(0)
+    assert torch.equal(a, again.model({"x": x}).log_w)
+    assert not again.model.training
+    about = json.loads((tmp_path / "r" / "run.json").read_text())
+    assert about["call"] == "vae:latents=2,hidden=16,batch=32"
+    assert about["keywords"]["hidden"] == "16"
+    assert about["status"] == "done"
+    assert about["done_steps"] == about["steps"] == 30
+    assert {"sha256", "schema", "source"} <= about["data"].keys()
+    lines = list(read_lines(tmp_path / "r" / "metrics.jsonl"))
+    assert lines[-1]["step"] == 30
+    assert {"loss", "reconstruction", "kl", "validation", "active_units"} <= lines[-1].keys()
+
+
+def test_equal_seeds_train_equal_weights_and_others_do_not(tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        trained(tmp_path / name, seed=seed)
+    assert same(tmp_path / "a", tmp_path / "b")
+    assert not same(tmp_path / "a", tmp_path / "c")
+
+
+def damaged(folder: Path, how: str) -> None:
+    weights_file = folder / "model.safetensors"
+    data = bytearray(weights_file.read_bytes())
+    match how:
+        case "cut":
+            weights_file.write_bytes(data[: len(data) // 2])
+        case "altered":
+            data[-3] ^= 1
+            weights_file.write_bytes(data)
+        case "foreign weights":
+            from safetensors.torch import save_file
+
+            save_file({"a": torch.zeros(2)}, weights_file)
+        case "other weights":
+            save_tensors(weights_file, {"a": torch.zeros(2)}, {})
+        case "no json":
+            (folder / "run.json").unlink()
+        case "bad json":
+            (folder / "run.json").write_text("{")
+        case "other format":
+            about = json.loads((folder / "run.json").read_text())
+            (folder / "run.json").write_text(json.dumps(about | {"format": 99}))
+        case "lacking":
+            about = json.loads((folder / "run.json").read_text())
+            (folder / "run.json").write_text(json.dumps({k: v for k, v in about.items() if k != "seed"}))
+        case "recipe":
+            about = json.loads((folder / "run.json").read_text())
+            (folder / "run.json").write_text(json.dumps(about | {"call": "__import__:x=1"}))
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("cut", "cut or damaged"),
+        ("altered", "was altered"),
+        ("foreign weights", "not written by vaestro"),
+        ("other weights", "are not those"),
+        ("no json", "run.json is missing"),
+        ("bad json", "cannot be read"),
+        ("other format", "is of format 99"),
+        ("lacking", "lacks seed"),
+        ("recipe", "no recipe called '__import__'"),
+    ],
+)
+def test_a_damaged_folder_is_refused_in_one_sentence(tmp_path, how, words):
+    trained(tmp_path / "r", steps=5)
+    damaged(tmp_path / "r", how)
+    with pytest.raises(VaestroError) as caught:
+        runs.open_run(tmp_path / "r")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_in_use_finished_or_absent_are_refused(tmp_path):
+    trained(tmp_path / "r", steps=5)
+    with pytest.raises(UsageError, match="already holds a run"):
+        trained(tmp_path / "r")
+    with pytest.raises(UsageError, match="is finished"):
+        runs.resume(tmp_path / "r")
+    with pytest.raises(UsageError, match="there is no run at"):
+        runs.open_run(tmp_path / "nowhere")
+    with locked(tmp_path / "r"), pytest.raises(VaestroError, match="in use by another process"), locked(tmp_path / "r"):
+        pass
+
+
+def test_an_untrained_run_is_refused(tmp_path):
+    trained(tmp_path / "r", steps=5)
+    about = json.loads((tmp_path / "r" / "run.json").read_text())
+    (tmp_path / "r" / "run.json").write_text(json.dumps(about | {"status": "running"}))
+    for name in ("model.safetensors", "state.safetensors"):
+        (tmp_path / "r" / name).unlink()
+    with pytest.raises(VaestroError, match="no trained weights yet"):
+        runs.open_run(tmp_path / "r")
+
+
+def test_changed_data_are_refused(tmp_path):
+    x = np.random.default_rng(0).random((60, 1, 4, 4)).astype(np.float32)
+    run = api.train("vae:hidden=8,latents=2", x, steps=5, out=tmp_path / "r")
+    with pytest.raises(VaestroError, match="their hash differs"):
+        runs.same_data(run.about, load(x + 1))
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    from vaestro.training import files
+
+    files.write_json(tmp_path / "a.json", {"old": 1})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(VaestroError, match="No space left on device"):
+        files.write_json(tmp_path / "a.json", {"new": 2})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"old": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_budgets_become_steps_once(tmp_path):
+    with pytest.raises(UsageError, match="either steps or seconds"):
+        Budget()
+    with pytest.raises(UsageError, match="must be positive"):
+        Budget(steps=0)
+    assert Budget(steps=7).total(lambda: 1 / 0) == 7
+    assert Budget(seconds=10).total(lambda: 0.01) == 900
+    run = api.train(SMALL, "digits-dynamic", seconds=1.5, out=tmp_path / "r")
+    assert run.about["done_steps"] == run.about["steps"] > 10
+    assert run.about["seconds"] < 4
+
+
+def test_early_stopping_keeps_the_best_weights(tmp_path):
+    run = trained(tmp_path / "r", "vae:hidden=64,latents=2,batch=8,learning_rate=0.05,patience=2", 2000)
+    assert run.about["ended"].startswith("early stopping")
+    assert run.about["done_steps"] < 2000
+    lines = [line for line in run.log() if "validation" in line]
+    assert lines[-3]["validation"] == min(line["validation"] for line in lines)
+    assert load_tensors(tmp_path / "r" / "model.safetensors")[0].keys() == load_tensors(tmp_path / "r" / "best.safetensors")[0].keys()
+
+
+def test_a_diverging_run_fails_with_a_reason(tmp_path):
+    with pytest.raises(VaestroError, match="gradients were infinite or NaN"):
+        trained(tmp_path / "r", "vae:hidden=16,latents=2,learning_rate=1e30,optimizer=sgd", 400)
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["status"] == "failed"
+
+
+def test_fine_tuning_starts_from_the_weights_of_a_run(tmp_path):
+    first = trained(tmp_path / "a", steps=40)
+    tuned = runs.train(plan(SMALL + ",learning_rate=0.0000001", 1, 5), tmp_path / "b", source="digits-dynamic", start=tmp_path / "a")
+    for (_, a), (_, b) in zip(weights(first.recipe.parts).items(), weights(tuned.recipe.parts).items(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+    with pytest.raises(VaestroError, match="do not fit the recipe"):
+        runs.train(plan("vae:hidden=17,latents=2", 1), tmp_path / "c", source="digits-dynamic", start=tmp_path / "a")
+
+
+def test_your_own_modules_and_arrays_need_no_registry(tmp_path):
+    x = (np.random.default_rng(0).random((50, 1, 6, 6)) > 0.5).astype(np.uint8)
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(36, 8))
+    decoder = nn.Linear(4, 36)
+    run = api.train((encoder, decoder), x, steps=6, out=tmp_path / "r")
+    assert run.model.generate(3)["x"].value.shape == (3, 1, 6, 6)
+    again = api.open_run(tmp_path / "r", (encoder, decoder))
+    assert torch.equal(weights(run.recipe.parts)["model.likelihood.net.module.weight"], weights(again.recipe.parts)["model.likelihood.net.module.weight"])
+    with pytest.raises(UsageError, match=r"returns 5 numbers a row"):
+        api.train((encoder, nn.Linear(4, 5)), x, steps=6, out=tmp_path / "s")
+    with pytest.raises(UsageError, match="2 \\* latents"):
+        call_of(from_modules(nn.Sequential(nn.Flatten(), nn.Linear(36, 7)), decoder), {}).cook(load(x).schema)
+    assert not (tmp_path / "s" / "model.safetensors").exists()
+
+
+def test_parameters_without_an_owner_are_named():
+    data = load("digits-dynamic")
+    recipe = parse(SMALL).cook(data.schema)
+    with pytest.raises(UsageError, match="belongs to no player"):
+        Loop(replace(recipe, players={"model": ("model.likelihood",)}), 0, 1, torch.device("cpu"))
+    with pytest.raises(UsageError, match="owns no trainable parameter"):
+        Loop(replace(recipe, players={"model": ("model",), "ghost": ("ghost",)}), 0, 1, torch.device("cpu"))
+
+
+def test_a_log_is_cut_back_to_its_checkpoint(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps({"step": n}) + "\n" for n in range(1, 6)) + '{"step": 6, "lo')
+    cut_back(path, 3)
+    assert [line["step"] for line in read_lines(path)] == [1, 2, 3]
+
+
+def test_seeds_are_mixed_without_collisions():
+    assert len({mix(s, n) for s in range(100) for n in range(200)}) == 20_000
+    assert 0 <= mix(2**70, -1) < 2**63
+
+
+def test_checkpoints_survive_a_kill_between_two_files(tmp_path, monkeypatch):
+    """The last weights are written, run.json is not: resuming ends with the same weights."""
+    whole = trained(tmp_path / "a")
+    monkeypatch.setattr(train, "EVERY", 0.0)
+    trained(tmp_path / "b")
+    about = json.loads((tmp_path / "b" / "run.json").read_text())
+    (tmp_path / "b" / "run.json").write_text(json.dumps({k: v for k, v in about.items() if k not in ("ended", "done_steps", "weights_sha256")} | {"status": "running"}))
+    runs.resume(tmp_path / "b")
+    assert same(tmp_path / "a", tmp_path / "b")
+    shutil.rmtree(tmp_path / "b")
+    assert Move("model", torch.zeros(1)).trace is None
+    assert whole.name == "a"
