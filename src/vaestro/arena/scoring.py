@@ -1,0 +1,125 @@
+"""From a trained run to its scores: fixed test rows, the challenge's metrics, and pictures of what the model does."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaestro.arena.challenge import Challenge, Tier
+from vaestro.arena.result import Arrays, cells
+from vaestro.core import Batch
+from vaestro.data.rows import Rows, order
+from vaestro.data.schema import Category
+from vaestro.data.store import Dataset
+from vaestro.evaluation.judge import Features, Pca, load
+from vaestro.evaluation.metrics import Cost, Report, Subject, measure
+from vaestro.evaluation.metrics.base import Need
+from vaestro.evaluation.metrics.subject import is_picture
+from vaestro.evaluation.scope import forked
+from vaestro.training.runs import Run
+from vaestro.uses.generate import generate
+from vaestro.uses.reconstruct import reconstruct
+
+ROWS_SEED, SCORE_SEED = 0, 0  # one for all entries, so that they are compared on the same rows and the same random numbers
+AT_ONCE = 250
+SAMPLES, BESIDE = 64, 16  # pictures shown of an entry
+LOOK = 10_000  # training rows that principal components are fitted to
+LINES = 100  # of the log that are kept
+
+
+def fixed_rows(total: int, wanted: int) -> Tensor:
+    """Which rows are scored, ascending: the same random choice for everybody, for files are often sorted by difficulty."""
+    return order(total, min(total, wanted), ROWS_SEED, 0)[0].sort().values
+
+
+def subject(run: Run, data: Dataset, challenge: Challenge, tier: Tier) -> Subject:
+    """What is measured: the run on the tier's fixed test rows."""
+    device = next(run.model.parameters()).device
+    test = Rows(data.split("test"), data.schema, run.recipe.fields, device)
+    index = fixed_rows(test.rows, tier.rows)
+
+    def rows() -> Iterable[Batch]:
+        return (test.batch(i.to(device)) for i in index.split(AT_ONCE))
+
+    cost = Cost(run.about["parameters"], run.about["seconds"], run.about["done_steps"])
+    return Subject(run.model, rows, run.field, tier.samples, SCORE_SEED, run.about["call"], networks(challenge, data), cost)
+
+
+def networks(challenge: Challenge, data: Dataset) -> dict[str, Features]:
+    """The feature networks that the challenge's metrics read."""
+    needed = {m.name.rpartition("_")[2] for m in challenge.measures if Need.FEATURES in m.needs}
+    makers: dict[str, Callable[[], Features]] = {"judge": lambda: load(challenge.rules.data.judge), "pca64": lambda: components(data)}
+    return {name: makers[name]() for name in sorted(needed)}
+
+
+def components(data: Dataset) -> Pca:
+    """Principal components of the training rows, as models see them."""
+    rows = Rows(data.split("train"), data.schema)
+    with forked(torch.device("cpu")):
+        torch.manual_seed(SCORE_SEED)
+        return Pca.fit(rows.batch(fixed_rows(rows.rows, LOOK))["x"])
+
+
+def score(run: Run, data: Dataset, challenge: Challenge, tier: Tier) -> tuple[Report, Arrays, Arrays]:
+    """All metrics of a run, the rows of those that are means over rows, and what there is to see."""
+    judged = subject(run, data, challenge, tier)
+    report = measure(challenge.rules.metrics, judged)
+    found, _ = cells(report)
+    rows = {n: s.rows for n, s in report.scores.items() if s.rows is not None and n in found}
+    return report, rows, show(run, data, judged)
+
+
+def speed(run: Run) -> float:
+    """Generated rows a second: the median of three batches after a first one, with the threads that the result names."""
+    times = []
+    for trial in range(4):
+        start = time.perf_counter()
+        generate(run, AT_ONCE, trial).cpu()
+        times.append(time.perf_counter() - start)
+    return AT_ONCE / statistics.median(times[1:])
+
+
+def show(run: Run, data: Dataset, judged: Subject) -> Arrays:
+    """What a reader of the report sees: samples, rows beside their reconstructions, a map of the latents, and the curves of the losses."""
+    seen: dict[str, np.ndarray] = {**curves(run)}
+    codes = judged.reconstructions.means
+    test = data.split("test")
+    index = fixed_rows(test.rows, len(codes))
+    seen["map"] = plane(codes).astype(np.float32)
+    if "label" in data.schema and isinstance(data.schema["label"].kind, Category):
+        seen["labels"] = np.asarray(test.arrays["label"])[index.numpy()].astype(np.int32)
+    if is_picture(run.field):
+        x = torch.cat([torch.as_tensor(b["x"]) for b in judged.rows()])[:BESIDE]  # type: ignore[arg-type]
+        seen |= {"originals": levels(x), "reconstructions": levels(reconstruct(run, x)), "samples": levels(generate(run, SAMPLES))}
+    return seen
+
+
+def levels(images: Tensor) -> np.ndarray:
+    """Unit values as bytes."""
+    return (images.cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def plane(codes: np.ndarray) -> np.ndarray:
+    """The two leading principal components of codes [n, d], [n, 2]; signs are fixed, and a missing second one is zero."""
+    centred = codes - codes.mean(0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    axes = axes[:2] * np.sign(axes[np.arange(len(axes[:2])), np.abs(axes[:2]).argmax(1)])[:, None]
+    flat = centred @ axes.T
+    return np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
+
+
+def curves(run: Run) -> dict[str, np.ndarray]:
+    """Every term of the log over the steps, as `curve.TERM` [points, 2]; a term that is not in every line keeps those it is in."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    log = run.log()
+    for line in log[:: max(1, len(log) // LINES)]:
+        for term, value in line.items():
+            if term not in ("step", "seconds") and isinstance(value, int | float):
+                found.setdefault(term, []).append((line["step"], value))
+    checks = [line for line in log if "validation" in line]
+    for term in ("validation", "active_units"):
+        found[term] = [(line["step"], line[term]) for line in checks if term in line]
+    return {f"curve.{term}": np.asarray(points, np.float32) for term, points in found.items() if points}

@@ -1,0 +1,133 @@
+"""One process for one job: train it or go on with it, score it, write its result. `python -m vaestro.arena.worker` reads the job from its standard input."""
+
+import fcntl
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vaestro.arena import result as results
+from vaestro.arena.challenge import Challenge, Tier
+from vaestro.arena.entry import RESULTS, Job, call_of_job, challenge_of_job
+from vaestro.arena.result import About, Paper, Result, Source, cells
+from vaestro.arena.scoring import score, speed
+from vaestro.data.sources import SOURCES
+from vaestro.data.store import Dataset
+from vaestro.errors import VaestroError
+from vaestro.recipes import RECIPES, Call
+from vaestro.training import runs
+from vaestro.training.device import machine
+from vaestro.training.runs import ABOUT, Run, read_about
+from vaestro.training.train import Plan
+
+STOPPED = 130  # the exit status of a worker that was told to stop
+
+
+def do(job: Job) -> Result:
+    """Bring a job to its result, from wherever it stands; what goes wrong in it becomes a failed result with its reason."""
+    if job.result.is_file():
+        return results.read(job.result)
+    try:
+        return _scored(job)
+    except VaestroError as error:
+        return failed(job, str(error))
+    except Exception as error:  # an entrant's code may raise anything, and the others must go on
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        job.log.write_text(traceback.format_exc(), encoding="utf-8")
+        first = (str(error).strip().splitlines() or ["no words"])[0]
+        return failed(job, f"{type(error).__name__}: {first} (the trace stands in {job.log.parent.name}/{job.log.name})")
+
+
+def _scored(job: Job) -> Result:
+    challenge = challenge_of_job(job)
+    tier, call = challenge.rules.tier(job.tier), call_of_job(job)
+    data = challenge.open_data()
+    run = trained(job, Plan(call, data, tier.budget, job.seed), challenge)
+    report, rows, show = score(run, data, challenge, tier)
+    found, refused = cells(report)
+    more = {
+        "metrics": found, "refused": refused, "parameters": run.about["parameters"], "steps": run.about["done_steps"], "seconds": run.about["seconds"],
+        "samples_per_second": round(speed(run), 1), "weights_sha256": run.about["weights_sha256"], "machine": machine(), "keywords": call.to_json(),
+    }  # fmt: skip
+    result = blank(job, challenge).model_copy(update={"status": "done", "reason": run.about["ended"], **more})
+    return results.write(Path(job.folder) / RESULTS, result, rows, show)
+
+
+def trained(job: Job, plan: Plan, challenge: Challenge) -> Run:
+    """The finished run of a job: opened, taken up where it stopped, or trained."""
+    folder = job.run_folder
+    if not (folder / ABOUT).is_file():
+        source = challenge.rules.data.source
+        where = source if source in SOURCES else str(challenge.file.parent / source)
+        return runs.train(plan, folder, source=where, more={"arena": job.to_json()})
+    if read_about(folder)["status"] == "done":
+        return runs.open_run(folder, plan.call)
+    return runs.resume(folder, data=plan.data, call=plan.call)
+
+
+def blank(job: Job, challenge: Challenge) -> Result:
+    """A result that says what was run and nothing of how it went."""
+    rules = challenge.rules
+    about = About(name=rules.name, version=rules.version, tier=job.tier, sha256=rules.sha256(job.tier), data=rules.data.sha256)
+    own = None if job.own is None else Source(file=Path(job.own.file).name, function=job.own.function, sha256=job.own.sha256)
+    name = job.call.partition(":")[0]
+    entry = RECIPES[name] if name in RECIPES else None
+    paper = Paper(summary=entry.summary, paper=entry.paper, formula=entry.formula, published=entry.published) if entry else Paper(summary="", paper="", formula="", published="")
+    return Result(format=1, id=job.id, challenge=about, call=job.call, keywords={}, recipe=paper, seed=job.seed, status="failed", own=own)
+
+
+def failed(job: Job, reason: str) -> Result:
+    """The result of a job that broke."""
+    result = blank(job, challenge_of_job(job)).model_copy(update={"reason": reason})
+    return results.write(Path(job.folder) / RESULTS, result, {}, {})
+
+
+@contextmanager
+def alone(job: Job) -> Iterator[None]:
+    """One process a job: waits for a worker of a killed runner to be gone."""
+    job.run_folder.parent.mkdir(parents=True, exist_ok=True)
+    with (job.run_folder.parent / f".{job.id}.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _first_line(pipe: int) -> str:
+    """The first line of a pipe, read without a buffer, whose lock would outlive the main thread."""
+    text = b""
+    while not text.endswith(b"\n") and (piece := os.read(pipe, 1)):
+        text += piece
+    return text.decode()
+
+
+def _die_with_the_runner(pipe: int) -> None:
+    """Ends this process at once when the runner is gone, which closes the pipe however it ended."""
+    while os.read(pipe, 1):
+        continue
+    os._exit(STOPPED)
+
+
+def main() -> int:
+    """Do the job on the first line of the standard input; a stop leaves a checkpoint behind."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells everybody; the runner decides
+    pipe = sys.stdin.fileno()
+    job = Job.from_json(json.loads(_first_line(pipe)))
+    threading.Thread(target=_die_with_the_runner, args=(pipe,), daemon=True).start()
+    import torch  # noqa: PLC0415  (after the watch has begun)
+
+    torch.set_num_threads(job.threads)
+    try:
+        with alone(job):
+            do(job)
+    except KeyboardInterrupt:
+        return STOPPED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
