@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaestro.data.kinds import Array, Encoding, Survey, blocks, check, highest, infer, join, storage, survey
-from vaestro.data.layout import Layout, layout
+from vaestro.data.kinds import BLOCK, Array, Encoding, Survey, blocks, check, highest, infer, join, storage, survey
+from vaestro.data.layout import layout
 from vaestro.data.report import PrepareReport
 from vaestro.data.schema import Category, Field, Kind, Schema
 from vaestro.data.splits import NAMES, carve, row_keys
@@ -30,17 +30,20 @@ class Plan:
     """Everything that is decided before rows are moved, so that they can be moved in blocks."""
 
     schema: Schema
-    layouts: Mapping[str, Layout]
     origins: Mapping[str, tuple[Arrays, NDArray[np.int64]]]  # split -> the arrays given, and which of their rows
     notes: tuple[str, ...]
 
     def blocks(self, split: str, field: str) -> Iterator[Array]:
         """The rows of one field of one split, in order, as they are stored."""
         arrays, rows = self.origins[split]
-        dtype = storage(self.schema[field].kind)
-        for _, block in blocks(rows):
-            for part in np.array_split(block, max(1, len(block) * arrays[field][:1].nbytes // 2**24)):
-                yield self.layouts[field].apply(arrays[field][part]).astype(dtype, copy=False)
+        return _stored(arrays[field], rows, self.schema[field])
+
+
+def _stored(array: Array, rows: NDArray[np.int64], field: Field) -> Iterator[Array]:
+    apply = layout(field.name, array).apply
+    step = max(1, BLOCK // max(1, array[:1].nbytes))
+    for start in range(0, len(rows), step):
+        yield apply(array[rows[start : start + step]]).astype(storage(field.kind), copy=False)
 
 
 def from_arrays(
@@ -77,16 +80,18 @@ def plan(name: str, arrays: Mapping[str, Any], kinds: Mapping[str, Kind] | None,
         if set(part) != set(parts["train"]):
             raise UsageError(f"the {split} rows have the fields {', '.join(sorted(part))}, but the training rows have {', '.join(sorted(parts['train']))}")
     _number_words(parts, declared)
-    layouts = {field: layout(field, array) for field, array in parts["train"].items()}
-    fields, notes = [], [note for found in layouts.values() for note in found.notes]
+    fields: list[Field] = []
+    notes: list[str] = []
     for field in parts["train"]:
-        column, said = _field(field, {s: part[field] for s, part in parts.items()}, layouts[field], declared.get(field))
+        column, said = _field(field, {s: part[field] for s, part in parts.items()}, declared.get(field))
         fields.append(column)
         notes += said
-    content = [parts["train"]["x"]] if "x" in parts["train"] else list(parts["train"].values())
-    rows = carve(row_keys(*content), parts, seed)
+    content = [f for f in fields if f.name == "x"] or fields
+    every = np.arange(_length(parts["train"]))
+    keys = row_keys(*(_stored(parts["train"][f.name], every, f) for f in content))
+    rows = carve(keys, parts, seed)
     origins = {s: (parts["train"], rows[s]) if s in rows else (parts[s], np.arange(_length(parts[s]))) for s in NAMES}
-    return Plan(Schema(name, tuple(fields), {s: len(origins[s][1]) for s in NAMES}), layouts, origins, tuple(notes))
+    return Plan(Schema(name, tuple(fields), {s: len(origins[s][1]) for s in NAMES}), origins, tuple(notes))
 
 
 def _columns(split: str, arrays: Mapping[str, Any]) -> dict[str, Array]:
@@ -131,9 +136,10 @@ def _number_words(parts: Mapping[str, dict[str, Array]], declared: dict[str, Kin
         declared.setdefault(field, Category(len(words), tuple(map(str, words))))
 
 
-def _field(name: str, arrays: Arrays, shaped: Layout, kind: Kind | None) -> tuple[Field, Sequence[str]]:
+def _field(name: str, arrays: Arrays, kind: Kind | None) -> tuple[Field, Sequence[str]]:
     """One field from its array in each split: its kind, found or declared, and what to tell the user."""
     founds: dict[str, Survey] = {}
+    shaped = layout(name, arrays["train"])
     for split, array in arrays.items():
         own = layout(name, array)
         if own.shape != shaped.shape:
@@ -152,7 +158,7 @@ def _field(name: str, arrays: Arrays, shaped: Layout, kind: Kind | None) -> tupl
     for split, found in founds.items():
         check(column, found, split if len(founds) > 1 else "")
     if isinstance(kind, Category) and total.low == total.high:
-        return column, [*notes, f"all rows of {name!r} are of one class"]
-    if highest(kind) == np.inf and max(abs(total.low), abs(total.high)) > np.finfo(np.float32).max:
+        return column, [*shaped.notes, *notes, f"all rows of {name!r} are of one class"]
+    if highest(kind) == np.inf and max(abs(total.low), abs(total.high)) > float(np.finfo(np.float32).max):
         raise UsageError(f"field {name!r} holds values up to {max(abs(total.low), abs(total.high)):g}, too large for 32-bit numbers; rescale them")
-    return column, [f"field {name!r}: {note}" for note in notes]
+    return column, [*shaped.notes, *(f"field {name!r}: {note}" for note in notes)]

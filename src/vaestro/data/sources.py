@@ -135,14 +135,14 @@ def idx_images(origin: Origin) -> Bring:
 def digit_levels(path: Path | None, offline: bool, progress: Progress) -> Raw:
     """scikit-learn's 1,797 digits of 8x8 pixels with levels 0 to 16, split by content 80/10/10."""
     try:
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]  # noqa: PLC0415 (takes a second to import, and only the first use needs it)
+        from sklearn.datasets import load_digits  # noqa: PLC0415 (takes a second to import, and only the first use needs it)
     except ImportError as error:
         raise VaestroError("the digits come with scikit-learn, which is not installed; run `pip install scikit-learn`") from error
     if path is not None:
         raise UsageError("digits come with scikit-learn and are not read from a path; leave the path out")
     images, labels = load_digits(return_X_y=True)
     x, y = images.astype(np.uint8).reshape(-1, 1, 8, 8), labels.astype(np.uint8)
-    rows = split_rows(len(x), row_keys(x), seed=0)
+    rows = split_rows(len(x), row_keys([x]), seed=0)
     return {s: (x[rows[s]], y[rows[s]]) for s in ORDER}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vaestro.data.kinds import Array, blocks
+from vaestro.data.kinds import Array
 from vaestro.errors import UsageError
 
 NAMES = ("train", "validation", "test")
@@ -65,14 +65,10 @@ def _assign(groups: list[list[int]], lacking: dict[str, float]) -> dict[str, lis
     return chosen
 
 
-def row_keys(*arrays: Array) -> list[bytes]:
-    """A key for each row that is equal exactly where the rows of all `arrays` are equal, byte by byte."""
-    keys = [hashlib.sha256() for _ in range(len(arrays[0]))]
-    for array in arrays:
-        for start, block in blocks(array):
-            for i, row in enumerate(block):
-                keys[start + i].update(row.tobytes())
-    return [key.digest()[:16] for key in keys]
+def row_keys(*columns: Iterable[Array]) -> list[bytes]:
+    """A key for each row that is equal exactly where rows are equal byte by byte in all `columns`, each given as blocks of rows."""
+    hashed = [[hashlib.sha256(row.tobytes()).digest()[:16] for block in column for row in block] for column in columns]
+    return [b"".join(parts) for parts in zip(*hashed, strict=True)]
 
 
 def merge(contents: Sequence[bytes], groups: Sequence[Hashable]) -> list[bytes]:

@@ -94,7 +94,7 @@ def _read_idx(path: Path) -> Parts:
 
 
 def _read_npz(path: Path) -> Parts:
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     if len(arrays) == 1:
         return {"train": {"x": next(iter(arrays.values()))}}
