@@ -40,6 +40,7 @@ def test_training_learns_and_repeats(small: Judge, monkeypatch: pytest.MonkeyPat
     again = train("bars", bars(600, 0), bars(300, 1), seed=3)
     assert torch.equal(torch.get_rng_state(), state)
     assert small.card.accuracy > 0.95 and small.card.classes == 2
+    assert float(small.features(bars(600, 0)[0]).var(0).mean()) == pytest.approx(1, abs=0.002)
     assert all(torch.equal(a, b) for a, b in zip(small.state_dict().values(), again.state_dict().values(), strict=True))
     x, y = bars(200, 7)
     assert float((small(judging.unit(x)).argmax(1) == y).float().mean()) > 0.95
@@ -75,7 +76,7 @@ def test_shipped_judges_are_small_and_say_what_they_are() -> None:
         assert path.stat().st_size < 150_000
         found = load(name)
         assert found.card.accuracy > accuracy and found.card.accuracy_binary > binary and len(found.card.data_sha256) == 64
-        assert not any(p.requires_grad for p in found.parameters())
+        assert not any(p.requires_grad for p in found.parameters()) and 0.1 < float(found.scale) < 1
 
 
 def test_versions_of_the_same_pictures_share_a_judge() -> None:

@@ -273,7 +273,10 @@ def test_mixing_seeds_has_no_collisions_at_hand() -> None:
     assert mix(0, 0, 0) >= 0 and max(seeds) < 2**63
 
 
-@pytest.mark.parametrize(("samples", "numbers", "expected"), [(100, 784, (20, 100)), (5000, 784, (20, 100)), (1, 784, (2000, 1)), (7, 10**9, (7, 7)), (1000, 12288, (1, 100))])
+@pytest.mark.parametrize(
+    ("samples", "numbers", "expected"),
+    [(100, 784, (10, 100)), (5000, 784, (10, 100)), (1, 784, (1000, 1)), (7, 10**9, (7, 7)), (1000, 12288, (1, 65))],
+)
 def test_default_chunks_hold_about_the_same_number_of_values(samples: int, numbers: int, expected: tuple[int, int]) -> None:
     chunk = Chunk.fitting(samples, numbers)
     assert chunk == expected

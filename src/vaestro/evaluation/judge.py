@@ -52,6 +52,7 @@ class Judge(nn.Module):
     """Three strided convolutions, 64 features, class logits; about 60,000 numbers at 28x28. It serves grey and binarised pictures alike."""
 
     name = "judge"
+    scale: Tensor  # brings the training rows' features to unit variance on average, so that distances have a readable size
 
     def __init__(self, card: Card) -> None:
         super().__init__()
@@ -64,6 +65,7 @@ class Judge(nn.Module):
             nn.Flatten(), nn.Linear(48 * height * width, WIDTH), nn.ReLU(),
         )  # fmt: skip
         self.head = nn.Linear(WIDTH, card.classes)
+        self.register_buffer("scale", torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
         """Unit values [n, C, H, W] to class logits [n, classes]."""
@@ -73,8 +75,9 @@ class Judge(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """uint8 or unit values [n, C, H, W] to features [n, 64], float32; raises UsageError for another shape of picture."""
         if tuple(images.shape[1:]) != self.card.shape:
-            raise UsageError(f"the judge of {self.card.data!r} reads pictures of shape {self.card.shape}, not {tuple(images.shape[1:])}; use the judge of these data")
-        return torch.cat([self.body(2 * unit(part) - 1) for part in batched(images)] or [torch.zeros(0, WIDTH)])
+            shape = tuple(images.shape[1:])
+            raise UsageError(f"the judge of {self.card.data!r} reads pictures of shape {self.card.shape}, not {shape}; use the judge of these data")
+        return torch.cat([self.body(2 * unit(part) - 1) * self.scale for part in batched(images)] or [torch.zeros(0, WIDTH)])
 
 
 class Pca(nn.Module):
@@ -145,16 +148,23 @@ def train(data: str, train_rows: tuple[Tensor, Tensor], validation_rows: tuple[T
                 grey = unit(images[index])
                 x = grey if number % 2 else torch.bernoulli(grey)
                 optimizer.zero_grad()
-                F.cross_entropy(judge(x), labels[index]).backward()  # type: ignore[no-untyped-call]
+                F.cross_entropy(judge(x), labels[index]).backward()
                 optimizer.step()
                 schedule.step()
         judge.eval().requires_grad_(False)
         judge.half().float()  # the precision that is shipped
+        judge.scale = unit_scale(judge, images)
         torch.manual_seed(mix(seed, 1))
         grey = unit(validation_rows[0])
         scores = [float((judge(x).argmax(1) == validation_rows[1]).float().mean()) for x in (grey, torch.bernoulli(grey))]
     judge.card = Card(**{**asdict(card), "accuracy": scores[0], "accuracy_binary": scores[1]})
     return judge
+
+
+def unit_scale(judge: Judge, images: Tensor) -> Tensor:
+    """The factor that brings the features of these pictures to unit variance on average, in half precision; 1 where they do not vary."""
+    variance = judge.features(images).var(0).mean()
+    return torch.where(variance > 0, variance.rsqrt(), 1.0).half().float().clone()
 
 
 def save(judge: Judge, path: Path) -> None:

@@ -26,8 +26,11 @@ class Chunk(NamedTuple):
 
     @classmethod
     def fitting(cls, samples: int, numbers: int) -> "Chunk":
-        """A chunk for `samples` draws of rows of `numbers` values: about 1.6 million values at once, measured fastest on an ordinary core's cache."""
-        draws = min(max(1_600_000 // max(numbers, 1), 50), 2000)
+        """A chunk for `samples` draws of rows of `numbers` values: about 0.8 million values at once.
+
+        Measured on one core: larger chunks were slower (their temporaries fall out of the cache), and a convolutional decoder needs 0.2 GB at this size.
+        """
+        draws = min(max(800_000 // max(numbers, 1), 50), 1000)
         at_once = min(samples, 100, draws)
         return cls(draws // at_once, at_once)
 

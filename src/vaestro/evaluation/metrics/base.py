@@ -92,8 +92,9 @@ def measure(names: Iterable[str], subject: Subject) -> Report:
 def jackknife(values: Callable[[np.ndarray, np.ndarray], np.ndarray], n: int, m: int, groups: int = 10, seed: int = 0) -> np.ndarray:
     """The standard errors of statistics of two independent sets of rows, by leaving out one of `groups` random groups of both at a time.
 
-    sqrt((g - 1) / g * sum_i (v_i - mean v)^2) (Efron & Stein 1981; Shao & Tu 1995, section 2.3); `values` gets the indices that are kept, [statistics] comes back.
-    A plain bootstrap would not do: its repeated rows are each other's nearest neighbours.
+    sqrt((g - 1) / g * sum_i (v_i - mean v)^2) (Efron & Stein 1981; Shao & Tu 1995, section 2.3); `values` gets the indices
+    that are kept; [statistics] comes back.
+    A plain bootstrap would not do: repeated rows are each other's nearest neighbours.
     """
     rng = np.random.default_rng(seed)
     group_n, group_m = (rng.permutation(np.arange(size) % groups) for size in (n, m))

@@ -149,7 +149,8 @@ def mean_of(drawn: Draw, name: str) -> Tensor:
     try:
         return drawn.prior.mean
     except NotImplementedError:
-        raise UsageError(f"the likelihood of {name} ({type(drawn.prior).__name__}) has no mean, so nothing can be compared with the data; give it one") from None
+        kind = type(drawn.prior).__name__
+        raise UsageError(f"the likelihood of {name} ({kind}) has no mean, so nothing can be compared with the data; give it one") from None
 
 
 def central(model: Model, batch: Batch) -> Trace:
