@@ -1,0 +1,90 @@
+"""A toolkit and an arena for variational autoencoders; every name is imported at its first use, so that `import vaestro` takes no time."""
+
+import importlib
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vaestro import families, networks, objectives, plays, priors
+    from vaestro.api import open_run, resume, train
+    from vaestro.conditional import Conditional
+    from vaestro.core import Model, Seen, Site
+    from vaestro.data import load
+    from vaestro.errors import UsageError, VaestroError
+    from vaestro.models import VAE
+    from vaestro.recipes import Recipe, recipe, solo
+    from vaestro.training.diagnosis import diagnose
+    from vaestro.uses.evaluate import evaluate
+    from vaestro.uses.generate import generate, sample
+    from vaestro.uses.reconstruct import embed, reconstruct
+
+_HOMES = {
+    "vaestro.api": ("open_run", "resume", "train"),
+    "vaestro.conditional": ("Conditional",),
+    "vaestro.core": ("Model", "Seen", "Site"),
+    "vaestro.data": ("load",),
+    "vaestro.errors": ("UsageError", "VaestroError"),
+    "vaestro.models": ("VAE",),
+    "vaestro.recipes": ("Recipe", "recipe", "solo"),
+    "vaestro.training.diagnosis": ("diagnose",),
+    "vaestro.uses.evaluate": ("evaluate",),
+    "vaestro.uses.generate": ("generate", "sample"),
+    "vaestro.uses.reconstruct": ("embed", "reconstruct"),
+}
+_MODULES = ("families", "networks", "objectives", "plays", "priors")
+_NAMES = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "VAE",
+    "Conditional",
+    "Model",
+    "Recipe",
+    "Seen",
+    "Site",
+    "UsageError",
+    "VaestroError",
+    "diagnose",
+    "embed",
+    "evaluate",
+    "families",
+    "generate",
+    "load",
+    "networks",
+    "objectives",
+    "open_run",
+    "plays",
+    "priors",
+    "recipe",
+    "reconstruct",
+    "resume",
+    "sample",
+    "solo",
+    "train",
+]
+
+
+def _version() -> str:
+    """The version of the installed package; a bare copy of the sources has none."""
+    try:
+        return metadata.version("vaestro")
+    except metadata.PackageNotFoundError:
+        return "0+source"
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported at its first use."""
+    if name == "__version__":
+        found: Any = _version()
+    elif name in _MODULES:
+        found = importlib.import_module(f"vaestro.{name}")
+    elif name in _NAMES:
+        found = getattr(importlib.import_module(_NAMES[name]), name)
+    else:
+        raise AttributeError(f"module 'vaestro' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """Every public name."""
+    return sorted([*__all__, "__version__"])

@@ -5,11 +5,8 @@ from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vaestro.core import Model
-from vaestro.data import load
-from vaestro.data.store import Dataset
+from vaestro.data import SOURCES, load
 from vaestro.errors import UsageError
 from vaestro.recipes import Call, call_of, parse
 from vaestro.recipes.own import from_model, from_modules
@@ -19,6 +16,9 @@ from vaestro.training.diagnosis import diagnose
 from vaestro.training.record import Watch
 from vaestro.training.runs import Run
 from vaestro.training.train import Plan
+from vaestro.uses.finding import RUNS, find, open_found
+
+__all__ = ["budget", "diagnose", "open_run", "plan", "resume", "source_of", "to_call", "train"]
 
 SECONDS = 300.0  # of training, where no budget is named
 
@@ -49,26 +49,53 @@ def budget(seconds: float | None = None, steps: int | None = None) -> Budget:
     return Budget(steps, SECONDS if seconds is None and steps is None else seconds)
 
 
-def train(
-    recipe: Any, data: Any, *, seconds: float | None = None, steps: int | None = None, seed: int = 0, out: Path | str | None = None, watch: Watch = lambda line: None
+def plan(recipe: Any, data: Any, budget: Budget, seed: int = 0, device: str | None = None) -> Plan:
+    """What is trained, on what and for how long; raises UsageError on anything misspelt, out of range or that does not fit."""
+    call, dataset = to_call(recipe), load(data)
+    call.cook(dataset.schema, seed)  # whatever does not fit is told before a folder is made
+    return Plan(call, dataset, budget, seed, device)
+
+
+@singledispatch
+def source_of(data: Any) -> str:
+    """Where data can be had again, for `run.json`: the name or the whole path; nothing for arrays."""
+    return ""
+
+
+@source_of.register(str)
+@source_of.register(Path)
+def _(data: str | Path) -> str:
+    return str(data) if str(data) in SOURCES else str(Path(data).expanduser().resolve())
+
+
+def train(  # noqa: PLR0913 (the options of a verb, each by its name)
+    recipe: Any,
+    data: Any,
+    *,
+    seconds: float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    out: Path | str | None = None,
+    start: Path | str | None = None,
+    device: str | None = None,
+    watch: Watch = lambda line: None,
 ) -> Run:
     """Train a model and return its run: `vaestro.train("iwae:samples=5", "mnist-dynamic")`, or your own parts on your own array.
 
     `recipe` is a call, a function of a schema, a Model, or an (encoder, decoder) pair; `data` a name, a path, an array, or a Dataset.
     Without `seconds` or `steps` it trains for five minutes. The run's folder is `out`, by default a new one in `runs/`.
-    Raises UsageError on anything misspelt, out of range or that does not fit, before a step is taken.
+    `start` is a run whose weights it takes over. Raises UsageError on anything misspelt, out of range or that does not fit, before a step is taken.
     """
-    call, dataset = to_call(recipe), load(data)
-    plan = Plan(call, dataset, budget(seconds, steps), seed)
-    source = str(data) if isinstance(data, str | Path) else ""
-    return runs.train(plan, Path(out) if out else runs.new_folder(call, Path("runs")), source=source, watch=watch)
+    planned = plan(recipe, data, budget(seconds, steps), seed, device)
+    folder = Path(out) if out else runs.new_folder(planned.call, RUNS)
+    return runs.train(planned, folder, source=source_of(data), watch=watch, start=None if start is None else find(start))
 
 
-def open_run(folder: Path | str, recipe: Any = None) -> Run:
-    """A trained run, ready for use; `recipe` is needed only where it was trained from your own function or modules."""
-    return runs.open_run(Path(folder), None if recipe is None else to_call(recipe))
+def open_run(run: Path | str, recipe: Any = None) -> Run:
+    """A trained run, ready for use, by its folder or name; `recipe` is needed only where it was trained from your own function or modules."""
+    return open_found(find(run)) if recipe is None else runs.open_run(find(run), to_call(recipe))
 
 
-def resume(folder: Path | str, *, data: Any = None, recipe: Any = None, watch: Watch = lambda line: None) -> Run:
+def resume(run: Path | str, *, data: Any = None, recipe: Any = None, watch: Watch = lambda line: None) -> Run:
     """Go on with a run that was stopped; arrays and recipes of your own must be given again."""
-    return runs.resume(Path(folder), data=None if data is None else load(data), call=None if recipe is None else to_call(recipe), watch=watch)
+    return runs.resume(find(run), data=None if data is None else load(data), call=None if recipe is None else to_call(recipe), watch=watch)

@@ -1,0 +1,43 @@
+"""The table of commands."""
+
+from typing import Annotated
+
+import typer
+
+from vaestro.cli import arena, book, data, looking, making, training
+from vaestro.cli.shared import Commands
+
+HELP = """Variational autoencoders: train, judge and use them.
+
+A recipe is called by its name and keywords, `iwae:samples=5,latents=40`; the options of training are keywords too, `vae:batch=64,ema=0.999`.
+A run is named by its folder, its name inside ./runs, or the first letters of it; `demo` is a small trained run that came with the package.
+"""
+NARROW = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(cls=Commands, help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, context_settings=NARROW)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import vaestro
+
+        typer.echo(f"vaestro {vaestro.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False) -> None:
+    """What stands before the command."""
+
+
+PANELS = {
+    "Train": (training.train, training.resume),
+    "Judge": (looking.evaluate, looking.diagnose, looking.compare, looking.runs),
+    "Use": (making.generate, making.reconstruct, making.export),
+    "Know": (book.list_all, book.show),
+}
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(name=command.__name__.removesuffix("_all"), rich_help_panel=panel)(command)
+app.add_typer(data.app, name="data", rich_help_panel="Know")
+app.add_typer(arena.app, name="arena", rich_help_panel="Judge")

@@ -1,0 +1,27 @@
+"""Commands that tell what there is."""
+
+from typing import Annotated
+
+import typer
+
+from vaestro.cli.shared import Json, Own
+
+
+def list_all(own: Own = None, as_json: Json = False) -> None:
+    """List recipes, data sets and challenges."""
+    from vaestro.cli.cards import print_catalogue
+    from vaestro.uses.catalogue import catalogue
+    from vaestro.uses.own import bring
+
+    bring(own)
+    print_catalogue(catalogue(), as_json)
+
+
+def show(name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe, a data set or a challenge.")], own: Own = None, as_json: Json = False) -> None:
+    """Show a recipe (keywords, formula, paper, published number), a data set or a challenge."""
+    from vaestro.cli.cards import print_card
+    from vaestro.uses.catalogue import card
+    from vaestro.uses.own import bring
+
+    bring(own)
+    print_card(card(name), as_json)

@@ -1,0 +1,116 @@
+"""Cards and lists in words: recipes, data and challenges."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from vaestro.cli.shared import console, heading, print_block, print_json, print_table
+
+if TYPE_CHECKING:
+    from vaestro.data import Dataset
+
+
+def lines(pairs: dict[str, str]) -> None:
+    """Names and what is said of them, one a line, aligned."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    for name, value in pairs.items():
+        if value:
+            grid.add_row(Text(name, style="dim"), Text(value))
+    print_block(grid, 400)
+
+
+def print_catalogue(found: dict[str, list[dict[str, Any]]], as_json: bool) -> None:
+    """Everything that has a name."""
+    if as_json:
+        print_json(found)
+        return
+    by_group = sorted(found["recipes"], key=lambda r: r["group"])
+    heading("Recipes: vaestro train NAME:key=value,... DATA")
+    print_table(
+        ("group", "name", "what it is"),
+        [(g if i == 0 else "", r["name"], r["summary"]) for g, rows in groupby(by_group, lambda r: r["group"]) for i, r in enumerate(rows)],
+    )
+    heading("Data sets: vaestro train RECIPE NAME; your own folder or file does as well")
+    print_sources(found["data"], False)
+    if found["challenges"]:
+        heading("Challenges: vaestro arena run NAME")
+        print_table(("name", "what it is"), [(c["name"], c["title"]) for c in found["challenges"]])
+    console().print("More of each: vaestro show NAME")
+
+
+def print_sources(found: list[dict[str, Any]], as_json: bool) -> None:
+    """The data sets that have a name."""
+    if as_json:
+        print_json(found)
+        return
+    print_table(("name", "what it is", "x", "here"), [(s["name"], s["title"], s["field"], "yes" if s["here"] else f"no: {s['fetched']}") for s in found])
+
+
+def print_card(card: dict[str, Any], as_json: bool) -> None:
+    """All that is known of one thing."""
+    if as_json:
+        print_json(card)
+        return
+    CARDS[card["is"]](card)
+
+
+def _recipe(card: dict[str, Any]) -> None:
+    heading(f"{card['name']}: {card['summary']}")
+    lines(
+        {"group": card["group"], "formula": card["formula"], "paper": card["paper"], "published": card["published"], "fits": ", ".join(card["fits"]) + " data"}
+    )
+    for title, key in (("\nIts keywords", "keywords"), ("Keywords of training, of every recipe; this one may set other defaults", "training")):
+        if card[key]:
+            heading(title)
+            print_table(("keyword", "default", "takes"), [(k["name"], k["default"], k["takes"]) for k in card[key]])
+    console().print(f"vaestro train {card['name']} mnist-dynamic", markup=False)
+
+
+def _data(card: dict[str, Any]) -> None:
+    heading(f"{card['name']}: {card['title']}")
+    classes = ", ".join(card["classes"])
+    here = "yes" if card["here"] else f"no; `vaestro data get {card['name']}` brings them"
+    lines({"x": card["field"], "classes": classes, "rule": card["rule"], "licence": card["licence"], "fetched": card["fetched"], "here": here})
+
+
+def _challenge(card: dict[str, Any]) -> None:
+    heading(f"{card['name']}: {card['title']}")
+    lines({k: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in card.items() if k not in ("is", "name", "title")})
+
+
+CARDS: dict[str, Callable[[dict[str, Any]], None]] = {"recipe": _recipe, "data": _data, "challenge": _challenge}
+
+
+def print_data(data: "Dataset", as_json: bool) -> None:
+    """What a data set holds and how it was made."""
+    from vaestro.uses.sources import kind_in_words
+
+    if as_json:
+        print_json({**data.schema.to_json(), "sha256": data.sha256, "folder": data.folder and str(data.folder), "report": data.report.to_json()})
+        return
+    heading(f"{data.name}, version {data.schema.version}")
+    fields = {f.name: kind_in_words(f) for f in data.schema}
+    rows = ", ".join(f"{n:,} {s}" for s, n in data.schema.rows.items())
+    lines({**fields, "rows": rows, "sha256": data.sha256, "folder": str(data.folder or "in memory")})
+    for line in data.report.lines():
+        console().print(line, markup=False)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, float], None]]:
+    """A progress callback that draws a bar on stderr, where that is a terminal."""
+    from rich.progress import Progress
+
+    with Progress(console=console(err=True), transient=True, disable=not console(err=True).is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+
+        def tell(what: str, done: float) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=1.0)
+            bar.update(tasks[what], completed=done)
+
+        yield tell

@@ -1,0 +1,49 @@
+"""Commands about data."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaestro.cli.shared import Json
+
+app = typer.Typer(help="Fetch, list and look at data.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of a data set; `vaestro data list` names them all.")]
+Spec = Annotated[str, typer.Argument(metavar="DATA", help="The name of a data set, or the path of data of your own.")]
+
+
+@app.command()
+def get(
+    name: Name,
+    path: Annotated[Path | None, typer.Option(help="A folder that already holds the files; nothing is fetched.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Look on this machine only.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fetch a named data set into the cache, once; every file is checked against its hash."""
+    from vaestro.cli.cards import print_data, progress
+    from vaestro.data import get as fetch
+
+    with progress() as told:
+        dataset = fetch(name, path, offline, told)
+    print_data(dataset, as_json)
+
+
+@app.command(name="list")
+def list_all(as_json: Json = False) -> None:
+    """List the data sets that have a name, and which of them are on this machine."""
+    from vaestro.cli.cards import print_sources
+    from vaestro.uses.sources import sources
+
+    print_sources(sources(), as_json)
+
+
+@app.command()
+def show(data: Spec, as_json: Json = False) -> None:
+    """Show what data hold: fields, rows, splits, hash, and how they were made. Prepares a path that is not yet prepared."""
+    from vaestro.cli.cards import print_data, progress
+    from vaestro.data import load
+
+    with progress() as told:
+        dataset = load(data, progress=told)
+    print_data(dataset, as_json)

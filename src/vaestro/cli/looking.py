@@ -1,0 +1,70 @@
+"""Commands that judge runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaestro.cli.shared import Device, Json, Own, RunName, Seed
+
+Samples = Annotated[int, typer.Option(min=1, help="Importance samples a row.")]
+RowCount = Annotated[int, typer.Option("--rows", min=1, help="Rows to score, spread evenly over the split.")]
+SplitName = Annotated[str, typer.Option(help="train, validation or test.")]
+
+
+def evaluate(
+    run: RunName,
+    *,
+    samples: Samples = 100,
+    rows: RowCount = 1000,
+    split: SplitName = "test",
+    seed: Seed = 0,
+    device: Device = None,
+    own: Own = None,
+    as_json: Json = False,
+) -> None:
+    """Score a run on held-out rows: likelihood with its error, bounds, reconstruction, latents in use. Kept in the run's folder."""
+    from vaestro.cli.shared import opened
+    from vaestro.cli.tables import print_evaluation
+    from vaestro.uses.evaluate import Protocol, evaluate, store
+
+    found = evaluate(opened(run, own, device), Protocol(split, rows, samples, seed))
+    print_evaluation(found, as_json)
+    store(found)
+
+
+def diagnose(run: RunName, *, own: Own = None, as_json: Json = False) -> None:
+    """Say in plain words what is wrong with a run, why, and what to try."""
+    from vaestro.cli.shared import opened
+    from vaestro.cli.tables import print_diagnosis
+    from vaestro.training.diagnosis import diagnose
+
+    of = opened(run, own)
+    print_diagnosis(of, diagnose(of), as_json)
+
+
+def runs(folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where to look.")] = Path("runs"), *, as_json: Json = False) -> None:
+    """List the runs in a folder, newest first."""
+    from vaestro.cli.tables import print_runs
+    from vaestro.uses.listing import listing
+
+    print_runs(listing(folder), folder, as_json)
+
+
+def compare(
+    names: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Two runs or more.")],
+    *,
+    samples: Samples = 100,
+    rows: RowCount = 1000,
+    split: SplitName = "test",
+    seed: Seed = 0,
+    own: Own = None,
+    as_json: Json = False,
+) -> None:
+    """Set evaluations side by side, with paired differences where runs were scored on the same rows; what lacks is evaluated first."""
+    from vaestro.cli.shared import opened
+    from vaestro.cli.tables import print_comparison
+    from vaestro.uses.compare import compare
+    from vaestro.uses.evaluate import Protocol
+
+    print_comparison(compare([opened(n, own) for n in names], Protocol(split, rows, samples, seed)), as_json)

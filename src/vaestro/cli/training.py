@@ -1,0 +1,49 @@
+"""Commands that train."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaestro.cli.shared import Device, Json, Own, RunName, Seed
+
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe and its keywords, such as iwae:samples=5. `vaestro list` names them all.")]
+Data = Annotated[str, typer.Argument(metavar="DATA", help="A named data set, or the path of a folder or archive of images, or of a .npy, .npz or IDX file.")]
+Board = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events into the run's folder, too.")]
+
+
+def train(
+    recipe: Recipe,
+    data: Data,
+    *,
+    seconds: Annotated[float | None, typer.Option(help="Train this long; five minutes if no budget is named.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Train this long.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Train this many steps.")] = None,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the run goes; a new folder in ./runs if left out.")] = None,
+    start: Annotated[str | None, typer.Option(metavar="RUN", help="Begin with the weights of this run.")] = None,
+    device: Device = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; torch decides if left out.")] = None,
+    own: Own = None,
+    tensorboard: Board = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only measure: parameters, seconds and memory; nothing is written.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model on data: `vaestro train iwae:samples=5 mnist-dynamic --minutes 10`.
+
+    Options of training are keywords of the recipe's call: `vae:batch=64,learning_rate=3e-4,ema=0.999`; `vaestro show vae` lists them.
+    """
+    from vaestro.cli.sessions import planned, rehearse, run_training
+
+    plan = planned((recipe, data), (seconds, minutes, steps), (seed, device, threads), own)
+    if dry_run:
+        rehearse(plan, as_json)
+    else:
+        run_training(plan, data, (out, start), tensorboard, as_json)
+
+
+def resume(run: RunName, *, own: Own = None, tensorboard: Board = False, as_json: Json = False) -> None:
+    """Go on with a run that was stopped; it ends with the same bits as if it had not been."""
+    from vaestro.cli.sessions import go_on
+
+    go_on(run, own, tensorboard, as_json)

@@ -1,0 +1,129 @@
+"""Rows as files: pictures in a grid as PNG, numbers as .npy or .csv; always whole or absent."""
+
+import io
+import math
+from collections.abc import Callable
+from functools import singledispatch
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vaestro.data.schema import Field, Kind, Real
+from vaestro.errors import UsageError, did_you_mean
+from vaestro.training.files import write_bytes
+
+SMALL = 64  # the side below which pictures are enlarged to be seen
+LARGEST = 4  # times
+GAP = 2  # pixels between pictures
+PAPER = 255  # the colour of the gaps
+
+
+def enlargement(height: int, width: int) -> int:
+    """How many times a picture is enlarged: 1 to 4, so that its longer side comes near 64 pixels."""
+    return max(1, min(LARGEST, SMALL // max(height, width)))
+
+
+def grid(images: Tensor, columns: int | None = None) -> Image.Image:
+    """Pictures [n, C, H, W] in [0, 1], row by row, `columns` side by side (about as many as rows if left out), small ones enlarged by whole pixels.
+
+    One channel is grey, two are red and green, three are red, green and blue; values outside [0, 1] are cut off and NaN is black.
+    Raises UsageError for another shape, another number of channels, or no pictures.
+    """
+    if images.dim() != 4 or images.shape[1] not in (1, 2, 3):
+        raise UsageError(f"rows shaped {tuple(images.shape[1:])} are no pictures of 1, 2 or 3 channels; write them as numbers with -o rows.csv or -o rows.npy")
+    n, channels, height, width = images.shape
+    if not n:
+        raise UsageError("there are no pictures to show; ask for at least one")
+    columns = min(n, columns or math.ceil(math.sqrt(n)))
+    times = enlargement(height, width)
+    cells = _pixels(images).repeat(times, 1).repeat(times, 2)
+    tall, wide = height * times + GAP, width * times + GAP
+    sheet = np.full((math.ceil(n / columns) * tall + GAP, columns * wide + GAP, cells.shape[-1]), PAPER, np.uint8)
+    for i, cell in enumerate(cells):
+        top, left = i // columns * tall + GAP, i % columns * wide + GAP
+        sheet[top : top + tall - GAP, left : left + wide - GAP] = cell
+    return Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
+
+
+def _pixels(images: Tensor) -> np.ndarray:
+    """[n, H, W, 1 or 3] of uint8, rounded to the nearest level."""
+    unit = images.detach().cpu().double().nan_to_num(0.0).clamp(0, 1)
+    if unit.shape[1] == 2:
+        unit = torch.cat([unit, torch.zeros_like(unit[:, :1])], 1)
+    return np.asarray((unit * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+
+
+def beside(left: Tensor, right: Tensor) -> Tensor:
+    """Pictures in pairs, [2n, C, H, W]: the first of `left`, the first of `right`, the second of `left`, ..."""
+    return torch.stack([left, right], 1).flatten(0, 1)
+
+
+@singledispatch
+def visible(kind: Kind, images: Tensor) -> tuple[Tensor, list[str]]:
+    """Rows of a kind as they are drawn, in [0, 1], and what to say of it. Open."""
+    return images, []
+
+
+@visible.register
+def _(kind: Real, images: Tensor) -> tuple[Tensor, list[str]]:
+    low, high = float(images.min()), float(images.max())
+    return (images - low) / ((high - low) or 1.0), [f"values from {low:.4g} (black) to {high:.4g} (white)"]
+
+
+Writer = Callable[[Path, Field, Tensor, int | None], list[str]]
+
+
+def write_png(path: Path, field: Field, rows: Tensor, columns: int | None) -> list[str]:
+    """A grid of pictures; `columns` pictures side by side."""
+    if len(field.shape) != 3:
+        raise UsageError(f"the rows of this run are shaped {field.shape} and are no pictures; write them as numbers with -o rows.csv or -o rows.npy")
+    images, notes = visible(field.kind, rows)
+    file = io.BytesIO()
+    grid(images, columns).save(file, "PNG", optimize=True)
+    write_bytes(path, file.getvalue())
+    return notes
+
+
+def write_npy(path: Path, field: Field, rows: Tensor, columns: int | None) -> list[str]:
+    """An array [n, *shape] of float32, for `numpy.load`."""
+    file = io.BytesIO()
+    np.save(file, rows.detach().cpu().numpy(), allow_pickle=False)
+    write_bytes(path, file.getvalue())
+    return []
+
+
+def write_csv(path: Path, field: Field, rows: Tensor, columns: int | None) -> list[str]:
+    """A line for each row, its numbers in C order under the names x0, x1, ..."""
+    flat = rows.detach().cpu().double().flatten(1).numpy()
+    file = io.StringIO()
+    np.savetxt(file, flat, fmt="%.7g", delimiter=",", header=",".join(f"{field.name}{i}" for i in range(flat.shape[1])), comments="")
+    write_bytes(path, file.getvalue().encode())
+    return []
+
+
+WRITERS: dict[str, Writer] = {".png": write_png, ".npy": write_npy, ".csv": write_csv}
+
+
+def require_writer(path: Path) -> Writer:
+    """What writes files with the ending of `path`; raises UsageError for an unknown ending or a missing folder."""
+    ending = path.suffix.lower()
+    if ending not in WRITERS:
+        raise UsageError(f"cannot write {path}: its ending {ending!r} is unknown{did_you_mean(ending, WRITERS)}")
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {path}: there is no folder {path.parent}; make it first, or choose another")
+    return WRITERS[ending]
+
+
+def write(path: Path, field: Field, rows: Tensor, columns: int | None = None) -> list[str]:
+    """Rows [n, *shape] of a field to a file whose ending says how; returns what to know of it."""
+    return require_writer(path)(path, field, rows, columns)
+
+
+def write_pairs(path: Path, field: Field, originals: Tensor, reconstructions: Tensor) -> list[str]:
+    """Originals beside reconstructions in a picture, at most four pairs a line; as numbers, the reconstructions alone."""
+    if require_writer(path) is not write_png:
+        return write(path, field, reconstructions)
+    return write(path, field, beside(originals, reconstructions), 2 * min(4, math.ceil(math.sqrt(len(originals)))))
