@@ -135,7 +135,7 @@ def idx_images(origin: Origin) -> Bring:
 def digit_levels(path: Path | None, offline: bool, progress: Progress) -> Raw:
     """scikit-learn's 1,797 digits of 8x8 pixels with levels 0 to 16, split by content 80/10/10."""
     try:
-        from sklearn.datasets import load_digits  # noqa: PLC0415 (takes a second to import, and only the first use needs it)
+        from sklearn.datasets import load_digits
     except ImportError as error:
         raise VaestroError("the digits come with scikit-learn, which is not installed; run `pip install scikit-learn`") from error
     if path is not None:

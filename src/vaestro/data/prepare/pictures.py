@@ -3,6 +3,7 @@
 import hashlib
 import io
 import warnings
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +16,7 @@ from vaestro.errors import UsageError
 
 OPENED = {  # format of Pillow -> usual endings; none of these runs another program
     "PNG": (".png", ".apng"),
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "MPO": (".mpo",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     "BMP": (".bmp",),
     "DIB": (".dib",),
     "GIF": (".gif",),
@@ -80,7 +80,7 @@ def open_picture(data: bytes) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata, of which nothing is used
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=list(OPENED)) as image:
+            with Image.open(io.BytesIO(data), formats=_formats()) as image:
                 image.load()
                 return eight_bits(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -91,6 +91,13 @@ def open_picture(data: bytes) -> Picture:
         raise
     except Exception as error:  # broken files make decoders raise whatever they like; one bad file must never stop the others
         raise Unreadable(str(error) or type(error).__name__) from error
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats of OPENED that this build of Pillow knows."""
+    Image.init()
+    return tuple(name for name in OPENED if name in Image.OPEN)
 
 
 def eight_bits(image: Image.Image) -> Picture:
