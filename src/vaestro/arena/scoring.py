@@ -12,7 +12,7 @@ from vaestro.arena.challenge import Challenge, Tier
 from vaestro.arena.result import Arrays, cells
 from vaestro.core import Batch
 from vaestro.data.rows import Rows, order
-from vaestro.data.schema import Category
+from vaestro.data.schema import Category, Real
 from vaestro.data.store import Dataset
 from vaestro.evaluation.judge import Features, Pca, load
 from vaestro.evaluation.metrics import Cost, Report, Subject, measure
@@ -89,17 +89,21 @@ def show(run: Run, data: Dataset, judged: Subject) -> Arrays:
     test = data.split("test")
     index = fixed_rows(test.rows, len(codes))
     seen["map"] = plane(codes).astype(np.float32)
-    if "label" in data.schema and isinstance(data.schema["label"].kind, Category):
+    kind = data.schema["label"].kind if "label" in data.schema else None
+    if isinstance(kind, Category):
         seen["labels"] = np.asarray(test.arrays["label"])[index.numpy()].astype(np.int32)
+        seen["classes"] = np.array(kind.names or [str(i) for i in range(kind.n)])
     if is_picture(run.field):
         x = torch.cat([torch.as_tensor(b["x"]) for b in judged.rows()])[:BESIDE]  # type: ignore[arg-type]
-        seen |= {"originals": levels(x), "reconstructions": levels(reconstruct(run, x)), "samples": levels(generate(run, SAMPLES))}
+        ends = (float(x.min()), float(x.max())) if isinstance(run.field.kind, Real) else (0.0, 1.0)
+        pictures = {"originals": x, "reconstructions": reconstruct(run, x), "samples": generate(run, SAMPLES)}
+        seen |= {name: levels(images, *ends) for name, images in pictures.items()}
     return seen
 
 
-def levels(images: Tensor) -> np.ndarray:
-    """Unit values as bytes."""
-    return (images.cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+def levels(images: Tensor, low: float = 0.0, high: float = 1.0) -> np.ndarray:
+    """Values from `low` to `high` as bytes."""
+    return ((images.cpu() - low) / ((high - low) or 1.0) * 255).clamp(0, 255).round().to(torch.uint8).numpy()
 
 
 def plane(codes: np.ndarray) -> np.ndarray:

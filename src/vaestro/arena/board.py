@@ -1,0 +1,244 @@
+"""The board: a pure function of result files and the challenge's rules; equal files give equal bytes."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from vaestro.arena import result as results
+from vaestro.arena.challenge import Published, Rules
+from vaestro.arena.result import Cell, Result
+from vaestro.arena.running import Arena, open_arena
+from vaestro.errors import UsageError, VaestroError
+from vaestro.evaluation import intervals
+from vaestro.evaluation.metrics import METRICS, Direction
+from vaestro.training.files import write_json
+
+FORMAT = 1
+DIGITS = 6  # significant ones in the JSON, so that another machine's rounding does not show
+State = Literal["ranked", "unranked", "incomplete", "failed"]
+ORDER: tuple[State, ...] = ("ranked", "unranked", "incomplete", "failed")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of one run: its result and the scores of its rows."""
+
+    result: Result
+    rows: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric as the board heads it."""
+
+    name: str
+    title: str
+    unit: str
+    direction: str
+    protocol: str
+
+
+@dataclass(frozen=True)
+class Value:
+    """A mean over the runs of one recipe; `low` and `high` are its 95 % interval, none where no error is known."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One recipe's line."""
+
+    call: str
+    state: State
+    rank: int | None  # 1 + the entries that are significantly better
+    rank_low: int | None
+    rank_high: int | None
+    values: Mapping[str, Value]
+    none: Mapping[str, str]  # why a cell is empty
+    seeds: tuple[int, ...]  # of the runs that the line stands on
+    ids: tuple[str, ...]
+    reasons: tuple[str, ...]  # of the runs that failed
+
+
+@dataclass(frozen=True)
+class Board:
+    """The lines in their order, with all that a reader must know of them."""
+
+    challenge: str
+    version: str
+    title: str
+    tier: str
+    label: str
+    headline: str
+    rule: str
+    rows: int
+    these_runs_only: bool
+    detectable: float | None  # in the headline's unit
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    better: tuple[tuple[str, str], ...]  # pairs of ranked calls, the first significantly better
+    published: tuple[Published, ...]
+
+    @property
+    def ranked(self) -> tuple[Line, ...]:
+        """The lines that have a rank."""
+        return tuple(line for line in self.lines if line.state == "ranked")
+
+    def column(self, name: str) -> Column:
+        """A column by its metric's name."""
+        return next(c for c in self.columns if c.name == name)
+
+    def text(self, width: int = 120) -> str:
+        """The board for a terminal."""
+        from vaestro.arena.text import render  # noqa: PLC0415  (it reads this module)
+
+        return render(self, width)
+
+    def to_json(self) -> dict[str, Any]:
+        """The board as JSON, numbers to six digits."""
+        published = [p.model_dump() for p in self.published]
+        return dict(_rounded({"format": FORMAT, **{k: v for k, v in vars(self).items() if k != "published"}})) | {"published": published}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, Mapping):
+        return {str(k): _rounded(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [_rounded(v) for v in value]
+    return _rounded(asdict(value)) if isinstance(value, Column | Line | Value) else value
+
+
+def board(folder: Path | str) -> Board:
+    """The board of an arena's folder.
+
+    Raises UsageError where there are no results, VaestroError for one that is malformed, altered, given twice, or of another challenge, version, tier or data.
+    """
+    arena = open_arena(folder)
+    return make(arena.challenge.rules, arena.tier, [load(arena, path) for path in arena.results])
+
+
+def load(arena: Arena, path: Path) -> Entry:
+    """One result with its rows, checked against the arena's challenge."""
+    found = results.read(path)
+    rules, about = arena.challenge.rules, found.challenge
+    due = {"name": rules.name, "version": rules.version, "tier": arena.tier, "data": rules.data.sha256, "sha256": rules.sha256(arena.tier)}
+    words = {"name": "challenge", "version": "version", "tier": "tier", "data": "data hash", "sha256": "hash of the rules"}
+    for key, value in due.items():
+        if getattr(about, key) != value:
+            raise VaestroError(f"{path} is of another {words[key]} ({getattr(about, key)!r}, and the board's is {value!r}); move it to an arena of its own")
+    rows = results.arrays(path.parent, found, "rows")
+    lacking = [n for n, c in found.metrics.items() if c.per_row and n not in rows]
+    if lacking:
+        raise VaestroError(f"{path} says that it has the rows of {lacking[0]}, and its rows file has not; delete it and run the challenge again")
+    return Entry(found, rows)
+
+
+def make(rules: Rules, tier: str, entries: Sequence[Entry]) -> Board:
+    """The board of these results; raises as `board` does."""
+    settings = rules.tier(tier)
+    if not entries:
+        raise UsageError(f"there are no results of challenge {rules.name!r}, tier {tier!r} yet; run it first")
+    groups = grouped(entries, settings.seeds)
+    complete = {call: runs for call, runs in groups.items() if _complete(runs, settings.seeds, rules.headline.metric)}
+    found = _ranks(list(complete.values()), rules.headline.metric)
+    places = {call: (int(found.rank[i]), int(found.low[i]), int(found.high[i])) for i, call in enumerate(complete)} if found else {}
+    lines = [_line(call, runs, rules, settings.seeds, places.get(call)) for call, runs in groups.items()]
+    loss = _loss(rules.headline.metric)
+    lines.sort(key=lambda x: (ORDER.index(x.state), x.rank or 0, loss(x.values[rules.headline.metric].mean) if x.state == "ranked" else 0.0, x.call))
+    calls = list(complete)
+    better = tuple((calls[i], calls[j]) for i, j in zip(*np.nonzero(found.better), strict=True)) if found else ()
+    smallest = found.detectable if found and math.isfinite(found.detectable) else None
+    columns = tuple(Column(m.name, m.title, m.unit, m.direction.value, m.protocol) for m in (METRICS[n] for n in rules.metrics))
+    rows = max((len(r) for e in entries for r in e.rows.values()), default=settings.rows)
+    return Board(
+        rules.name, rules.version, rules.title, tier, settings.label, rules.headline.metric, rules.headline.rule, rows,
+        len(settings.seeds) < intervals.SEEDS_FOR_A_RECIPE, smallest, columns, tuple(lines), tuple(sorted(better)), rules.published,
+    )  # fmt: skip
+
+
+def grouped(entries: Sequence[Entry], seeds: Sequence[int]) -> dict[str, list[Entry]]:
+    """The runs of each call, by seed; raises VaestroError for two of one seed, a foreign seed, or runs scored on unlike numbers of rows."""
+    groups: dict[str, dict[int, Entry]] = {}
+    sizes: dict[int, str] = {}
+    for entry in sorted(entries, key=lambda e: (e.result.call, e.result.seed, e.result.id)):
+        found = entry.result
+        if found.seed not in seeds:
+            raise VaestroError(f"result {found.id} has seed {found.seed}, which is none of the tier's seeds {', '.join(map(str, seeds))}; take it out")
+        if found.seed in groups.setdefault(found.call, {}):
+            raise VaestroError(f"{found.call!r} with seed {found.seed} has two results ({groups[found.call][found.seed].result.id} and {found.id}); keep one of them")
+        groups[found.call][found.seed] = entry
+        for rows in entry.rows.values():
+            sizes[len(rows)] = found.id
+    if len(sizes) > 1:
+        raise VaestroError(f"results {' and '.join(sorted(sizes.values())[:2])} were scored on unlike numbers of rows ({', '.join(map(str, sorted(sizes)))}); score them on the same rows")
+    return {call: list(runs.values()) for call, runs in groups.items()}
+
+
+def _done(runs: Sequence[Entry]) -> list[Entry]:
+    return [e for e in runs if e.result.status == "done"]
+
+
+def _complete(runs: Sequence[Entry], seeds: Sequence[int], metric: str) -> bool:
+    return len(_done(runs)) == len(seeds) and all(metric in e.result.metrics for e in runs)
+
+
+def _loss(metric: str) -> Any:
+    return METRICS[metric].direction.loss
+
+
+def _ranks(groups: Sequence[Sequence[Entry]], metric: str) -> intervals.Ranks | None:
+    """Ranks by paired differences on the same seeds, and on the same rows where the metric is a mean over rows."""
+    if not groups:
+        return None
+    direction = METRICS[metric].direction
+    by_row = all(e.result.metrics[metric].per_row for runs in groups for e in runs)
+    if by_row and direction is not Direction.ONE and min(len(e.rows[metric]) for runs in groups for e in runs) > 1:
+        sign = 1.0 if direction is Direction.LOWER else -1.0
+        return intervals.ranks(intervals.pairwise(sign * np.array([[e.rows[metric] for e in runs] for runs in groups])))
+    held = [[e.result.metrics[metric] for e in runs] for runs in groups]
+    losses = np.array([[direction.loss(c.value) for c in cells] for cells in held])
+    scale = np.array([[1 / abs(c.value) if direction is Direction.ONE else 1.0 for c in cells] for cells in held])  # of |ln v|
+    errors = np.array([[c.error or 0.0 for c in cells] for cells in held]) * scale
+    return intervals.ranks(intervals.pairwise_values(losses, errors))
+
+
+def _line(call: str, runs: Sequence[Entry], rules: Rules, seeds: Sequence[int], place: tuple[int, int, int] | None) -> Line:
+    done = _done(runs)
+    values, none = {}, {}
+    for name in rules.metrics:
+        held = [(e, e.result.metrics[name]) for e in done if name in e.result.metrics]
+        if held and len(held) == len(done):
+            values[name] = _value(name, held)
+        else:
+            none[name] = next((e.result.refused[name] for e in done if name in e.result.refused), "no run was finished" if not done else "it was not measured")
+    rank, low, high = place or (None, None, None)
+    state: State = "ranked" if place else "failed" if not done else "incomplete" if len(done) < len(seeds) else "unranked"
+    reasons = tuple(f"seed {e.result.seed}: {e.result.reason}" for e in runs if e.result.status == "failed")
+    return Line(call, state, rank, low, high, values, none, tuple(e.result.seed for e in done), tuple(e.result.id for e in runs), reasons)
+
+
+def _value(name: str, held: Sequence[tuple[Entry, Cell]]) -> Value:
+    """The mean over seeds with its interval: crossed with rows where there are rows."""
+    if all(c.per_row and len(e.rows[name]) > 1 for e, c in held):
+        found = intervals.of_recipe(np.array([e.rows[name] for e, _ in held]))
+    elif all(c.error is not None for _, c in held):
+        found = intervals.of_values(np.array([c.value for _, c in held]), np.array([c.error for _, c in held]))
+    else:
+        return Value(float(np.mean([c.value for _, c in held])), None, None)
+    return Value(found.mean, found.low, found.high) if found.error > 0 else Value(found.mean, None, None)
+
+
+def write_board(folder: Path | str) -> Path:
+    """Write `board.json` into an arena's folder, atomically."""
+    path = Path(folder) / "board.json"
+    write_json(path, board(folder).to_json())
+    return path

@@ -1,0 +1,132 @@
+"""The parts of the report's page."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+
+from vaestro.arena.board import Board, Entry, Line
+from vaestro.arena.figures import SEEDS, curve, picture, scatter
+from vaestro.arena.result import Result
+from vaestro.arena.running import Arena
+from vaestro.arena.text import notes, short
+from vaestro.arena.words import cell, half, number, place, winners
+
+Shows = Mapping[int, Mapping[str, np.ndarray]]
+FIRST = ("loss", "reconstruction", "kl", "validation", "active_units")  # terms, before the others
+STATES = {"unranked": "not ranked", "incomplete": "not finished", "failed": "failed", "ranked": ""}
+
+
+def table(made: Board) -> str:
+    """The board as a table that scrolls on a narrow screen; the best cell of each column is tinted, published rows are grey."""
+    columns = [made.column(made.headline), *(c for c in made.columns if c.name != made.headline)]
+    best = {(title, line.call) for title, line, _ in winners(made)}
+    head = "".join(f'<th title="{escape(c.title)}: {escape(c.protocol)}">{escape(short(c.name).replace("_", " "))}<small>{escape(c.unit)}</small></th>' for c in columns)
+    rows = []
+    for line in made.lines:
+        cells = "".join(_cell(line, c.name, (c.title, line.call) in best) for c in columns)
+        rank = place(line) or "&ndash;"
+        rows.append(f'<tr><td class="entry"><a href="#{anchor(line)}">{escape(line.call)}</a></td><td>{rank}</td>{cells}</tr>')
+    for p in made.published:
+        words = f'<td class="words" colspan="{max(len(columns) - 1, 1)}">{escape(p.protocol)}; {escape(p.source)}</td>'
+        rows.append(f'<tr class="published"><td class="entry">{escape(p.name)}</td><td></td><td>{p.value:g}</td>{words}</tr>')
+    note = "Tinted: the best mean of a column, which need not be significant. &plusmn; is half a 95 % interval. Grey rows are published numbers under their own protocols; they are not ranked."
+    return f'<div class="scroll"><table><thead><tr><th class="entry">entry</th><th>rank</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div><p class="note">{note}</p>'
+
+
+def _cell(line: Line, name: str, best: bool) -> str:
+    if name not in line.values:
+        return f'<td class="none" title="{escape(line.none.get(name, ""))}">none</td>'
+    value = line.values[name]
+    wide = half(value)
+    error = "" if wide is None else f" <small>&plusmn;{number(wide, wide)}</small>"
+    return f'<td{" class=best" if best else ""}>{number(value.mean, wide)}{error}</td>'
+
+
+def anchor(line: Line) -> str:
+    """The place of an entry in the page."""
+    return f"entry-{line.ids[0]}"
+
+
+def best(made: Board) -> str:
+    """Which entry is best by which criterion."""
+    items = "".join(f"<li>{escape(title)}: <b>{escape(line.call)}</b> ({escape(cell(value))})</li>" for title, line, value in winners(made))
+    return f'<h2>Best by each criterion</h2><ul class="plain">{items}</ul>' if items else ""
+
+
+def card(arena: Arena, made: Board, line: Line, own: Sequence[Result], shows: Shows) -> str:
+    """One entry: what it is, how it was made, what it draws, and how it learnt."""
+    value = line.values.get(made.headline)
+    head = (
+        f'<header><span class="rank">{place(line) or STATES[line.state]}</span><h3>{escape(line.call)}</h3>'
+        f'<span class="value">{escape(cell(value)) + " " + escape(made.column(made.headline).unit) if value else ""}</span></header>'
+    )
+    said = "".join(f'<p class="note">{escape(n)}</p>' for n in notes(made, line))
+    kind = ' class="entrant failed"' if line.state == "failed" else ' class="entrant"'
+    body = f"<p>{escape(own[0].recipe.summary)}</p>{facts(arena, own)}{said}{pictures(shows)}{curves(shows)}"
+    return f'<article{kind} id="{anchor(line)}">{head}{body}</article>'
+
+
+def facts(arena: Arena, own: Sequence[Result]) -> str:
+    """What the entry is, its paper, its formula, and the command that made it."""
+    first = own[0]
+    done = [r for r in own if r.status == "done"]
+    tier = arena.challenge.rules.tier(arena.tier)
+    budget = f"--steps {tier.steps}" if tier.steps else f"--seconds {tier.seconds:g}"
+    source = f" --from {first.own.file}" if first.own else ""
+    rows = [("paper", escape(first.recipe.paper)), ("formula", f'<span class="formula">{escape(first.recipe.formula)}</span>'), ("published", escape(first.recipe.published))]
+    rows.append(("keywords", escape(", ".join(f"{k}={v}" for k, v in (done or own)[0].keywords.items()))))
+    rows += [("own file", f"<code>{escape(first.own.file)}:{escape(first.own.function)}</code> (sha256 {first.own.sha256[:12]})")] if first.own else []
+    rows.append(("runs", escape("; ".join(_run(r) for r in done))))
+    rows.append(("made by", f"<code>vaestro train '{escape(first.call)}' {escape(arena.challenge.rules.data.source)} {budget} --seed {first.seed}{escape(source)}</code>"))
+    return "<dl>" + "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in rows if text) + "</dl>"
+
+
+def _run(r: Result) -> str:
+    return f"seed {r.seed}: {r.parameters or 0:,} parameters, {r.steps or 0:,} steps in {r.seconds or 0:.0f} s ({r.reason}), {r.samples_per_second or 0:,.0f} samples a second"
+
+
+def pictures(shows: Shows) -> str:
+    """Samples, originals above their reconstructions, and the map of the latents, of the first seed."""
+    if not shows:
+        return ""
+    seed, seen = min(shows.items())
+    parts = []
+    if "samples" in seen:
+        parts.append(f'<figure><h4>Samples (means of p(x|z), z ~ p(z))</h4><img alt="generated images" src="{picture(seen["samples"], 8)}"></figure>')
+    if "originals" in seen:
+        both = "".join(
+            f'<img alt="held-out images above their reconstructions" src="{picture(np.concatenate([seen["originals"][i : i + 8], seen["reconstructions"][i : i + 8]]), 8)}">'
+            for i in range(0, len(seen["originals"]), 8)
+        )
+        parts.append(f'<figure><h4>Held-out rows, and below them their reconstructions</h4><div class="beside">{both}</div></figure>')
+    if "map" in seen:
+        classes = [str(c) for c in seen["classes"]] if "classes" in seen else []
+        drawn = scatter(seen["map"], seen.get("labels"), classes, "latents of held-out rows in two dimensions")
+        parts.append(f"<figure><h4>Latents of held-out rows (two leading principal components)</h4>{drawn}</figure>")
+    return f'<div class="pictures">{"".join(parts)}</div><p class="note">Pictures of seed {seed}.</p>'
+
+
+def curves(shows: Shows) -> str:
+    """Every term of the loss over the steps, a colour for each seed."""
+    found = {name.removeprefix("curve.") for seen in shows.values() for name in seen if name.startswith("curve.")}
+    terms = [t for t in FIRST if t in found] + sorted(found - {*FIRST, "latents"})
+    drawn = "".join(curve(t, {seed: seen[f"curve.{t}"] for seed, seen in sorted(shows.items()) if f"curve.{t}" in seen}) for t in terms)
+    keys = "".join(f'<span><i style="background:{SEEDS[i % len(SEEDS)]}"></i>seed {seed}</span>' for i, seed in enumerate(sorted(shows)))
+    return f'<h4>Training</h4><p class="legend">{keys}</p><div class="curves">{drawn}</div>' if drawn else ""
+
+
+def protocol(arena: Arena, made: Board, entries: Mapping[str, Entry]) -> str:
+    """How the numbers were made, so that they can be made again."""
+    rules, tier = arena.challenge.rules, arena.challenge.rules.tier(arena.tier)
+    machines = sorted({", ".join(f"{k} {v}" for k, v in e.result.machine.items()) for e in entries.values() if e.result.machine})
+    items = [
+        f"Data: {rules.data.source}, sha256 {rules.data.sha256}. {rules.data.binarisation[:1].upper() + rules.data.binarisation[1:]}.",
+        f"Each run: {f'{tier.seconds:g} seconds' if tier.seconds else f'{tier.steps:,} steps'} of training; seeds {', '.join(map(str, tier.seeds))}.",
+        f"Scored on {made.rows:,} test rows, the same for every entry, with {tier.samples:,} importance samples a row where a likelihood is measured.",
+        "Ranks: paired differences on the same rows and seeds, all pairs corrected by Holm at 5 %; rank = 1 + the entries that are significantly better.",
+        *(f"{c.title} ({c.unit}; {c.direction}): {c.protocol}." for c in made.columns),
+        *(f"Machine: {m}." for m in machines),
+        f"Made by: vaestro arena run {arena.challenge.where} --tier {arena.tier}",
+    ]
+    return f'<h2>Protocol</h2><p>{escape(rules.about)}</p><ul class="plain">{"".join(f"<li>{escape(i)}</li>" for i in items)}</ul>'
