@@ -1,7 +1,7 @@
 """Folders and archives of pictures: every mode, every breakage, and rules that the report states in words."""
 
+import contextlib
 import io
-import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -155,10 +155,8 @@ def test_unreadable_is_the_only_error() -> None:
             data = bytearray(file.getvalue())
             for place in rng.integers(0, len(data), 6):
                 data[place] = rng.integers(0, 256)
-            try:
+            with contextlib.suppress(Unreadable):  # any other error fails the test
                 assert open_picture(bytes(data)).image.mode in ("L", "RGB")
-            except Unreadable as error:
-                assert str(error)
 
 
 def test_colour_if_any_has_colour(tmp_path: Path) -> None:
@@ -327,7 +325,7 @@ def test_out_is_respected(photos: Path, tmp_path: Path) -> None:
 def test_a_picture_that_vanishes_between_the_passes(photos: Path, cache: Path) -> None:
     def vanish(what: str, done: float) -> None:
         if what.startswith("storing") and (photos / "07.png").exists():
-            os.remove(photos / "07.png")
+            (photos / "07.png").unlink()
 
     with pytest.raises(VaestroError, match="changed while it was being read"):
         prepare_images(photos, progress=vanish)

@@ -1,11 +1,14 @@
 """Rows as tensors: exact values, exact frequencies, and an order that depends on seed and step alone."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import binom
 
 from vaestro.data import Dataset, Encoding, Split, from_arrays
+from vaestro.data import rows as rows_module
 from vaestro.data.rows import Batches, Rows, binary_draw, order
 from vaestro.data.schema import Binary, Category, Field, Integer, Real, Schema
 from vaestro.errors import UsageError
@@ -53,12 +56,11 @@ def test_binarisation_frequencies_are_exact() -> None:
     assert (counts.numpy() >= low).all() and (counts.numpy() <= high).all()
 
 
-def test_u_is_uniform_on_255_values_and_never_255() -> None:
-    """x = (u < v): the counts of u itself, by chi-square; a byte scaled or clipped to 0..254 would fail by thousands."""
-    from vaestro.data import rows
-
+@pytest.mark.parametrize("uniform", [rows_module._uniform_on_cpu, rows_module._uniform_anywhere])
+def test_u_is_uniform_on_255_values_and_never_255(uniform: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """x = (u < v): the counts of u itself, by chi-square, on a CPU and as on other devices; a byte clipped to 0..254 would fail by thousands."""
     n = 2_000_000
-    u = rows._uniform_on_cpu(torch.empty(n, dtype=torch.uint8))
+    u = uniform(torch.empty(n, dtype=torch.uint8))
     counts = torch.bincount(u.long(), minlength=256).double()
     chi2 = float(((counts[:255] - n / 255) ** 2).sum() / (n / 255))
     assert counts[255] == 0 and abs(chi2 - 254) < 6 * (2 * 254) ** 0.5
@@ -127,3 +129,16 @@ def test_validation_rows_are_read_the_same_twice() -> None:
     data: Dataset = from_arrays("toy", {"x": np.random.default_rng(0).integers(0, 2, (50, 40))})
     rows = Rows(data.split("validation"), data.schema)
     assert (rows.batch(torch.arange(5))["x"] == rows.batch(torch.arange(5))["x"]).all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_rows_on_a_gpu() -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (500, 1, 8, 8)).astype(np.uint8)
+    schema = Schema("toy", (Field("x", Binary(), (1, 8, 8)), Field("label", Category(10))), {"train": 500})
+    arrays = {"x": grey, "label": (np.arange(500) % 10).astype(np.uint8)}
+    rows = Rows(Split("train", arrays, {"x": Encoding.INTENSITY, "label": Encoding.VALUE}), schema, ("x", "label"), "cuda")
+    index = Batches(500, 200, device="cuda").batch_index(1)
+    batch = rows.batch(index)
+    assert batch["x"].is_cuda and (batch["label"].cpu() == index.cpu() % 10).all()
+    mean = torch.stack([rows.batch(index)["x"] for _ in range(2000)]).mean(0).cpu()
+    assert (mean - torch.from_numpy(grey)[index.cpu()] / 255).abs().max() < 6 * 0.5 / 2000**0.5

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vaestro.data import Dataset, Encoding, from_arrays, open_dataset, save, verify, write_dataset
+from vaestro.data import Dataset, Encoding, from_arrays, open_dataset, save, store, verify, write_dataset
 from vaestro.data.report import PrepareReport
 from vaestro.data.schema import Binary, Category, Field, Integer, Real, Schema
 from vaestro.data.writing import Writer
@@ -81,7 +81,6 @@ def _edit(change: Callable[[dict], None]) -> Callable[[Path], None]:
 
 def _resign(change: Callable[[dict], None]) -> Callable[[Path], None]:
     """An altered header with a fitting hash: the checks behind the hash must hold too."""
-    from vaestro.data import store
 
     def apply(folder: Path) -> None:
         _edit(change)(folder)
