@@ -32,12 +32,11 @@ def to_call(recipe: Callable[..., Any]) -> Call:
 
 
 to_call.register(str, parse)
-to_call.register(Call, lambda call: call)
 to_call.register(Model, lambda model: call_of(from_model(model), {}))
 
 
 @to_call.register
-def _(recipe: tuple) -> Call:  # type: ignore[type-arg]
+def _(recipe: tuple) -> Call:  # type: ignore[type-arg, misc]
     return call_of(from_modules(*recipe), {})
 
 

@@ -4,8 +4,13 @@ from typing import Annotated
 
 import typer
 
-from vaestro.cli import arena, book, data, looking, making, training
+from vaestro.cli.arena import app as arena
+from vaestro.cli.book import list_all, show
+from vaestro.cli.data import app as data
+from vaestro.cli.looking import compare, diagnose, evaluate, runs
+from vaestro.cli.making import export, generate, reconstruct
 from vaestro.cli.shared import Commands
+from vaestro.cli.training import resume, train
 
 HELP = """Variational autoencoders: train, judge and use them.
 
@@ -31,13 +36,13 @@ def options(version: Annotated[bool, typer.Option("--version", callback=_version
 
 
 PANELS = {
-    "Train": (training.train, training.resume),
-    "Judge": (looking.evaluate, looking.diagnose, looking.compare, looking.runs),
-    "Use": (making.generate, making.reconstruct, making.export),
-    "Know": (book.list_all, book.show),
+    "Train": (train, resume),
+    "Judge": (evaluate, diagnose, compare, runs),
+    "Use": (generate, reconstruct, export),
+    "Know": (list_all, show),
 }
 for panel, commands in PANELS.items():
     for command in commands:
         app.command(name=command.__name__.removesuffix("_all"), rich_help_panel=panel)(command)
-app.add_typer(data.app, name="data", rich_help_panel="Know")
-app.add_typer(arena.app, name="arena", rich_help_panel="Judge")
+app.add_typer(data, name="data", rich_help_panel="Know")
+app.add_typer(arena, name="arena", rich_help_panel="Judge")

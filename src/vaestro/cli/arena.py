@@ -1,10 +1,57 @@
 """Commands of the arena."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+from vaestro.cli.shared import Json
 
 app = typer.Typer(help="Competitions: entrants, budgets, a board and a report.", no_args_is_help=True)
 
+Folder = Annotated[Path | None, typer.Argument(metavar="[ARENA]", help="An arena: its folder, or its name inside ./arena; the newest if left out.")]
+Challenge = Annotated[
+    str, typer.Argument(metavar="CHALLENGE", help="A challenge: its name, its folder, or `quick` (MNIST, or small digits where no source answers).")
+]
+Entrants = Annotated[list[str] | None, typer.Option(metavar="FILE:NAME", help="Add a recipe of your own file: my_models.py:mine. May be given several times.")]
+Only = Annotated[list[str] | None, typer.Option(metavar="CALL", help="These entrants in place of the challenge's own. May be given several times.")]
 
-@app.callback()
-def arena() -> None:
-    """What stands before the command."""
+
+@app.command()
+def run(
+    challenge: Challenge,
+    *,
+    tier: Annotated[str, typer.Option(help="How much each run may use: quick is a demonstration, standard is for claims.")] = "quick",
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where results go; ./arena/CHALLENGE-TIER if left out.")] = None,
+    enter: Entrants = None,
+    only: Only = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; one a core if left out.")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Try failed entries again.")] = False,
+) -> None:
+    """Train, score and rank every entrant, then write report.html. Stopped and started again, it goes on."""
+    from vaestro.cli.contest import hold
+
+    hold((challenge, tier, out), (enter or [], only), jobs, retry)
+
+
+@app.command()
+def board(arena: Folder = None, *, as_json: Json = False) -> None:
+    """Show the board of an arena."""
+    from vaestro.arena import board
+    from vaestro.cli.contest import print_board
+    from vaestro.uses.challenges import arena_folder
+
+    print_board(board(arena_folder(arena)), as_json)
+
+
+@app.command()
+def report(
+    arena: Folder = None, *, out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="report.html in the arena if left out.")] = None
+) -> None:
+    """Write the report of an arena: one page that needs no network."""
+    from vaestro.arena import report
+    from vaestro.cli.shared import wrote
+    from vaestro.uses.challenges import arena_folder
+
+    folder = arena_folder(arena)
+    wrote(report(folder, out), f"the report of {folder}", [])

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from vaestro.cli.shared import console, heading, print_block, print_json, print_table
 
 if TYPE_CHECKING:
@@ -56,6 +58,9 @@ def print_card(card: dict[str, Any], as_json: bool) -> None:
         print_json(card)
         return
     CARDS[card["is"]](card)
+    for second in [card[kind] for kind in CARDS if kind in card and isinstance(card[kind], dict)]:
+        typer.echo()
+        CARDS[second["is"]](second)
 
 
 def _recipe(card: dict[str, Any]) -> None:

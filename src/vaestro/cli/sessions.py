@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -78,12 +79,17 @@ def together(*watchers: Watch) -> Watch:
 
 
 def _tensorboard(folder: Path) -> Watch:
-    try:
-        return tensorboard(folder)
-    except ImportError:
-        raise VaestroError(
-            "--tensorboard needs the package tensorboard, which is not installed; pip install 'vaestro[tensorboard]', or leave the option out"
-        ) from None
+    """A watcher for TensorBoard that opens its file with the first line, when the folder is known to be the run's."""
+    if find_spec("tensorboard") is None:
+        raise VaestroError("--tensorboard needs the package tensorboard, which is not installed; pip install 'vaestro[tensorboard]', or leave the option out")
+    opened: list[Watch] = []
+
+    def watch(line: Line) -> None:
+        if not opened:
+            opened.append(tensorboard(folder))
+        opened[0](line)
+
+    return watch
 
 
 def stopped(folder: Path) -> str:

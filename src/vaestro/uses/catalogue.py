@@ -8,10 +8,12 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from vaestro.arena import CHALLENGES
 from vaestro.data.sources import SOURCES
 from vaestro.errors import UsageError, did_you_mean
 from vaestro.recipes import RECIPES, Call, Entry, Training
 from vaestro.registry import Registry
+from vaestro.uses.challenges import challenge_card, challenge_rows
 from vaestro.uses.sources import source_card, sources
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "none"}
@@ -62,28 +64,21 @@ def recipe_card(entry: Entry) -> dict[str, Any]:
     return {**recipe_row(entry), "formula": entry.formula, "published": entry.published, **own}
 
 
-def challenges() -> list[dict[str, Any]]:
-    """The challenges that come with the package."""
-    from vaestro.uses.challenges import rows
-
-    return rows()
-
-
 def catalogue() -> dict[str, list[dict[str, Any]]]:
     """Everything that has a name, by what it is."""
-    return {"recipes": [recipe_row(e) for e in RECIPES.values()], "data": sources(), "challenges": challenges()}
+    return {"recipes": [recipe_row(e) for e in RECIPES.values()], "data": sources(), "challenges": challenge_rows()}
 
 
 def card(name: str) -> dict[str, Any]:
-    """All that is known of a recipe, a data set or a challenge; `is` says which. Raises UsageError, with 'did you mean', for a stranger."""
+    """All that is known of a recipe, a data set or a challenge; `is` says which, and a second thing of that name stands under its own kind. Raises UsageError, with 'did you mean', for a stranger."""
     wanted = name.partition(":")[0]
     shelves: Iterable[tuple[str, Iterable[str], Callable[[str], dict[str, Any]]]] = (
         ("recipe", RECIPES, lambda n: recipe_card(RECIPES[n])),
         ("data", SOURCES, lambda n: source_card(SOURCES[n])),
-        ("challenge", [c["name"] for c in challenges()], lambda n: next(c for c in challenges() if c["name"] == n)),
+        ("challenge", CHALLENGES, challenge_card),
     )
-    for what, names, make in shelves:
-        if wanted in names:
-            return {"is": what, **make(wanted)}
+    found = [{"is": what, **make(wanted)} for what, names, make in shelves if wanted in names]
+    if found:
+        return found[0] | {other["is"]: other for other in found[1:]}
     every = sorted({n for _, names, _ in shelves for n in names})
     raise UsageError(f"there is no recipe, data set or challenge called {name!r}{did_you_mean(name, every)}")

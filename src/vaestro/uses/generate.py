@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from vaestro.core import Trace
-from vaestro.training.loop import mix
+from vaestro.seeds import mix
 from vaestro.training.runs import Run
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vaestro.training.loop import mix
+from vaestro.seeds import mix
 from vaestro.training.monitor import posterior_means
 from vaestro.training.runs import Run
 

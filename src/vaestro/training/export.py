@@ -1,0 +1,162 @@
+"""A run as two ONNX files that need neither torch nor vaestro: data to latents, and latents to data."""
+
+import contextlib
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vaestro.core import Draw, Model, Site, Trace, run, take
+from vaestro.errors import UsageError, VaestroError
+from vaestro.evaluation.metrics.subject import centre
+from vaestro.training.runs import Run
+
+NEEDED = ("onnx", "onnxscript")
+CHECK = 3  # rows on which the files are compared with the model
+CLOSE = 1e-4  # largest difference between the two, relative to numbers of size one
+
+
+class Encoder(nn.Module):
+    """x [n, *shape] in unit values to the means of all latent groups side by side, [n, latents], each group given the means of those above."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The posterior means."""
+        means: list[Tensor] = []
+
+        def choose(site: Site) -> Draw:
+            if site.posterior is None:
+                return Draw(x, site.prior, None, 0.0, 0.0, True)
+            mean = centre(site.posterior).expand(x.shape[0], *site.posterior.event_shape)  # no len(x): that would fix the number of rows
+            means.append(mean.flatten(1))
+            return Draw(mean, site.prior, site.posterior, 0.0, 0.0, False)
+
+        run(self.model.program({"x": x}), choose)
+        return torch.cat(means, 1)
+
+
+class Decoder(nn.Module):
+    """All latent groups side by side, [n, latents], to the mean of p(x | z), [n, *shape] in unit values."""
+
+    def __init__(self, model: Model, sizes: dict[str, torch.Size]) -> None:
+        super().__init__()
+        self.model, self.sizes = model, sizes
+
+    def forward(self, z: Tensor) -> Tensor:
+        """The likelihood's mean."""
+        groups = dict(zip(self.sizes, z.split([s.numel() for s in self.sizes.values()], 1), strict=True))
+
+        def choose(site: Site) -> Draw:
+            if site.name in groups:
+                return Draw(groups[site.name].unflatten(1, self.sizes[site.name]), site.prior, None, 0.0, 0.0, True)
+            return Draw(site.prior.mean, site.prior, None, 0.0, 0.0, False)
+
+        mean: Tensor = run(self.model.program(), choose)["x"].prior.mean
+        return mean
+
+
+def latent_sizes(model: Model, x: Tensor) -> dict[str, torch.Size]:
+    """The shape of each latent group of a model, in its order."""
+    trace: Trace = run(model.program({"x": x}), lambda site: take(site, (len(x),), {"x": x}.get(site.name)))
+    return {name: d.prior.event_shape for name, d in trace.latents.items()}
+
+
+def export_onnx(of: Run, path: Path) -> list[tuple[Path, str]]:
+    """Write `NAME-encoder.onnx` and `NAME-decoder.onnx` for a path NAME.onnx; returns both paths and what they hold.
+
+    Where onnxruntime is installed, each file's output is compared with the model's on a few rows before it is kept.
+    Raises UsageError for another ending, VaestroError where the extra is missing, a part cannot be exported, or the numbers differ.
+    """
+    if path.suffix != ".onnx" or not path.parent.is_dir():
+        raise UsageError(f"cannot write {path}: give a name that ends in .onnx, in a folder that exists")
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise VaestroError(f"export needs the package {missing[0]}, which is not installed; pip install 'vaestro[onnx]'")
+    model, shape = of.model.cpu().eval(), of.field.shape
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.rand(CHECK, *shape, generator=generator) > 0.5).float()
+    with torch.no_grad():
+        sizes = latent_sizes(model, x)
+        z = torch.randn(CHECK, sum(s.numel() for s in sizes.values()), generator=generator)
+        encoder, decoder = Encoder(model).eval(), Decoder(model, sizes).eval()
+        told = [
+            (path.with_name(f"{path.stem}-encoder.onnx"), f"x [n, {', '.join(map(str, shape))}] to latents [n, {z.shape[1]}]", encoder, x),
+            (path.with_name(f"{path.stem}-decoder.onnx"), f"latents [n, {z.shape[1]}] to the mean of x [n, {', '.join(map(str, shape))}]", decoder, z),
+        ]
+        for place, _, part, example in told:
+            _write(place, part, example)
+    return [(place, what + (", checked with onnxruntime" if find_spec("onnxruntime") else "")) for place, what, _, _ in told]
+
+
+def _write(path: Path, part: nn.Module, example: Tensor) -> None:
+    """One file, under a temporary name until it was checked."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    name = "x" if isinstance(part, Encoder) else "z"
+    try:
+        with _quietly():
+            program: Any = torch.onnx.export(
+                part,
+                (example,),
+                input_names=[name],
+                output_names=["z" if name == "x" else "x"],
+                dynamic_shapes=({0: torch.export.Dim("n")},),
+                dynamo=True,
+                verbose=False,
+            )
+            assert program is not None, "the exporter returns a program or raises"
+            program.save(str(temporary))
+        _check(temporary, part, example, name)
+        temporary.replace(path)
+    except OSError as error:
+        raise VaestroError(f"cannot write {path}: {error.strerror}; free some space or choose another folder") from None
+    except VaestroError:
+        raise
+    except Exception as error:  # the exporter and the runtime raise whatever they like
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise VaestroError(
+            f"{path.name} cannot be exported ({reason}); a network of standard layers can, such as network=mlp or network=convolutional"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the exporter's talk, which is of its own insides."""
+    talk = logging.getLogger("torch.onnx")
+    level = talk.level
+    talk.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        talk.setLevel(level)
+
+
+def _check(file: Path, part: nn.Module, example: Tensor, name: str) -> None:
+    """Raises VaestroError where the file's numbers are not the model's, for one row and for several."""
+    if find_spec("onnxruntime") is None:
+        return
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    for rows in (example, example[:1]):
+        found = session.run(None, {name: rows.numpy()})[0]
+        due = part(rows).numpy()
+        error = float(np.abs(found - due).max() / max(1.0, float(np.abs(due).max())))
+        if found.shape != due.shape or not error < CLOSE:
+            raise VaestroError(
+                f"the ONNX form of this model differs from it by {error:.2g}; it was not kept: report the recipe, and use the run itself meanwhile"
+            )
