@@ -10,7 +10,12 @@ from vaestro.recipes import RECIPES, call_of, parse
 from vaestro.recipes.classic import iwae
 from vaestro.training.loop import Loop, owned
 
-TINY = {"top_down": "width=16,latents=3", "vae_gan": "hidden=4x4,latents=3", "vamp": "components=5,latents=3,hidden=16", "gmm_prior": "components=3,latents=3,hidden=16"}
+TINY = {
+    "top_down": "width=16,latents=3",
+    "vae_gan": "hidden=4x4,latents=3",
+    "vamp": "components=5,latents=3,hidden=16",
+    "gmm_prior": "components=3,latents=3,hidden=16",
+}
 KINDS = (Binary(), Integer(5), Real())
 
 
@@ -74,7 +79,13 @@ def test_recipe_says_what_it_is(name):
 
 
 def test_calls_round_trip():
-    for text in ("vae", "iwae:samples=7,latents=3", "vae:hidden=64x32,network=gated_mlp,likelihood=gaussian_shared", "vae:batch=64,ema=0.999,optimizer=adamw", "vae:hidden=64"):
+    for text in (
+        "vae",
+        "iwae:samples=7,latents=3",
+        "vae:hidden=64x32,network=gated_mlp,likelihood=gaussian_shared",
+        "vae:batch=64,ema=0.999,optimizer=adamw",
+        "vae:hidden=64",
+    ):
         call = parse(text)
         assert str(parse(str(call))) == str(call)
         assert parse(str(call)).keywords == call.keywords
@@ -120,7 +131,10 @@ def test_recipes_that_do_not_fit_name_those_that_do():
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 64, 64), (3, 100, 37), (1, 1, 1), (1, 5, 5)])
-@pytest.mark.parametrize("call", ["vae:network=convolutional,hidden=4x8,latents=1", "vae:network=residual,hidden=4x8,latents=2", "vae:hidden=8,latents=1", "listing_conv:latents=1"])
+@pytest.mark.parametrize(
+    "call",
+    ["vae:network=convolutional,hidden=4x8,latents=1", "vae:network=residual,hidden=4x8,latents=2", "vae:hidden=8,latents=1", "listing_conv:latents=1"],
+)
 def test_any_image_size_and_a_latent_of_one(call, shape):
     if call.startswith("listing_conv") and min(shape[1:]) < 5:
         pytest.skip("the listing's unpadded convolutions need 5x5")

@@ -250,8 +250,6 @@ def test_bad_numbers_are_refused_in_words() -> None:
         importance(model, [])
     with pytest.raises(UsageError, match="no rows"):
         importance(model, {"x": x[:0]})
-    with pytest.raises(UsageError, match="seed"):
-        importance(model, {"x": x}, seed=-1)
     x[2, 0] = torch.nan
     with pytest.raises(VaestroError, match="row 2"):
         importance(model, {"x": x}, chunk=Chunk(2, 5))

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from linear import Law, Linear
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from linear import Law, Linear
 from vaestro.models import VAE
 from vaestro.objectives import elbo, free_bits, iwae, mean_exp, reconstruction
 from vaestro.plays import Clock, alone, annealed

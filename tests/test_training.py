@@ -21,10 +21,11 @@ from vaestro.errors import UsageError, VaestroError
 from vaestro.plays import Move
 from vaestro.recipes import call_of, parse
 from vaestro.recipes.own import from_modules
+from vaestro.seeds import mix
 from vaestro.training import runs, train
 from vaestro.training.budget import Budget
 from vaestro.training.files import load_tensors, locked, save_tensors
-from vaestro.training.loop import Loop, mix, weights
+from vaestro.training.loop import Loop, weights
 from vaestro.training.record import cut_back, read_lines
 from vaestro.training.train import Plan
 
@@ -90,9 +91,8 @@ def test_killed_at_random_and_resumed_it_ends_with_equal_bits(tmp_path, call, st
 
 
 def test_the_loop_returns_to_a_state_exactly():
+    data, x = load("digits-dynamic"), torch.rand(16, 1, 8, 8).round()
     for call in (SMALL, SMALL + ",optimizer=adamax", SMALL + ",optimizer=sgd,learning_rate=0.0001", TWO_PLAYERS):
-        data = load("digits-dynamic")
-        x = torch.rand(16, 1, 8, 8).round()
         loops = [Loop(parse(call).cook(data.schema), 3, 20, torch.device("cpu")) for _ in range(2)]
         for _ in range(4):
             loops[0].step(lambda: {"x": x})
@@ -377,7 +377,8 @@ def test_checkpoints_survive_a_kill_between_two_files(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "EVERY", 0.0)
     trained(tmp_path / "b")
     about = json.loads((tmp_path / "b" / "run.json").read_text())
-    (tmp_path / "b" / "run.json").write_text(json.dumps({k: v for k, v in about.items() if k not in ("ended", "done_steps", "weights_sha256")} | {"status": "running"}))
+    early = {k: v for k, v in about.items() if k not in ("ended", "done_steps", "weights_sha256")}
+    (tmp_path / "b" / "run.json").write_text(json.dumps(early | {"status": "running"}))
     runs.resume(tmp_path / "b")
     assert same(tmp_path / "a", tmp_path / "b")
     shutil.rmtree(tmp_path / "b")

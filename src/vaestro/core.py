@@ -1,7 +1,7 @@
 """The whole idea on one screen: a model names its random variables, and one interpreter asks which values they take."""
 
 from collections.abc import Callable, Generator, Mapping
-from functools import singledispatch
+from functools import cached_property, singledispatch
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -61,25 +61,28 @@ class Draw(NamedTuple):
 
 
 class Trace(dict[str, Draw]):
-    """All that one run of a program leaves behind, by name, in the model's order; every number is in nats, shaped [k, b]."""
+    """All that one run of a program leaves behind, by name, in the model's order; every number is in nats, shaped [k, b].
+
+    A trace is read after its run is over, so its sums are computed once.
+    """
 
     @property
     def latents(self) -> dict[str, Draw]:
         """The draws that have a posterior."""
         return {n: d for n, d in self.items() if d.posterior is not None}
 
-    @property
+    @cached_property
     def log_px(self) -> Tensor:
         """log p of all that was observed, given the latents drawn."""
         seen = [d.log_p if d.posterior is None else torch.where(torch.as_tensor(d.seen), d.log_p, 0.0) for d in self.values() if d.seen is not False]
         return torch.as_tensor(sum(seen))
 
-    @property
+    @cached_property
     def kl(self) -> Tensor:
         """The KLs of all latent sites, summed."""
         return torch.as_tensor(sum(d.kl for d in self.latents.values()))
 
-    @property
+    @cached_property
     def log_w(self) -> Tensor:
         """log p(x, z) - log q(z | x): the one number every bound is made of."""
         return torch.as_tensor(sum(d.log_p - d.log_q for d in self.values()))

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from vaestro.data.schema import Shape
 from vaestro.errors import UsageError, VaestroError, did_you_mean
-from vaestro.evaluation.scope import forked, mix
+from vaestro.evaluation.scope import forked
+from vaestro.seeds import mix
 
 VERSION = "1"
 WIDTH = 64
@@ -205,7 +206,7 @@ def load(name: str) -> Judge:
 
 
 def _split(dataset: str, split: str) -> tuple[Tensor, Tensor]:
-    from vaestro.data import load as load_data  # noqa: PLC0415  only this script reads data sets
+    from vaestro.data import load as load_data
 
     arrays = load_data(dataset).split(split).arrays
     x = np.asarray(arrays["x"])

@@ -13,7 +13,8 @@ from torch import Tensor
 from vaestro.core import Batch, Model, Trace, content, normalised
 from vaestro.data.schema import Field
 from vaestro.errors import UsageError, VaestroError
-from vaestro.evaluation.scope import chunked, count, device_of, evaluating, forked, mix, seeded, slice_rows
+from vaestro.evaluation.scope import chunked, count, device_of, evaluating, forked, seeded, slice_rows
+from vaestro.seeds import mix
 
 Rows = np.ndarray[tuple[int], np.dtype[np.float64]]
 

@@ -4,19 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vaestro.core import Batch, Seen, Value
-from vaestro.errors import UsageError
-
-
-def mix(*parts: int) -> int:
-    """One 63-bit seed from several whole numbers >= 0, such as (seed, chunk); NumPy's SeedSequence hash, equal on every machine."""
-    if min(parts) < 0:
-        raise UsageError(f"a seed is a whole number from 0 upwards, and {min(parts)} is not; choose another seed")
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+from vaestro.seeds import mix
 
 
 @contextmanager

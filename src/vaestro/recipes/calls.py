@@ -64,7 +64,7 @@ def parse(text: str) -> Call:
 def call_of(recipe: Entry | Callable[..., Recipe], keywords: Mapping[str, Any]) -> Call:
     """The call of a recipe function with Python values as keywords, checked like a parsed one."""
     entry = recipe if isinstance(recipe, Entry) else entry_of(recipe)
-    own = [k for k in inspect.signature(entry.build).parameters][1:]
+    own = list(inspect.signature(entry.build).parameters)[1:]
     for key in keywords:
         if key not in own and key not in TRAINING:
             raise UsageError(f"recipe {entry.name!r} has no keyword {key!r}{did_you_mean(key, [*own, *TRAINING])}")

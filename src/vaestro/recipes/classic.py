@@ -20,7 +20,14 @@ from vaestro.schedules import warm_up as rising
     formula="log p(x) >= E_q(z|x)[log p(x|z)] - KL(q(z|x) || p(z))",
     published="86.76 nats, dynamic MNIST, 784-200-200-50, 5,000 importance samples (Burda et al. 2016, table 1)",
 )
-def vae(schema: Schema, latents: Count = 40, network: Net = mlp, hidden: Widths | None = None, likelihood: Likely = default_likelihood, warm_up: Fraction = 0.0) -> Recipe:
+def vae(
+    schema: Schema,
+    latents: Count = 40,
+    network: Net = mlp,
+    hidden: Widths | None = None,
+    likelihood: Likely = default_likelihood,
+    warm_up: Fraction = 0.0,
+) -> Recipe:
     """The variational autoencoder; `warm_up` is the share of training over which the KL's weight rises to 1."""
     model = plain(schema, latents, network, hidden, likelihood)
     return solo(model, annealed(elbo, rising(warm_up)))
@@ -45,7 +52,9 @@ def ae(schema: Schema, latents: Count = 40, network: Net = mlp, hidden: Widths |
     formula="E_q[log p(x|z)] - beta KL(q(z|x) || p(z))",
     published="dSprites, beta = 4: DCI .1-.5, MIG .1-.25 (Locatello et al. 2019)",
 )
-def beta_vae(schema: Schema, beta: Weight = 4.0, latents: Count = 10, network: Net = mlp, hidden: Widths | None = None, likelihood: Likely = default_likelihood) -> Recipe:
+def beta_vae(
+    schema: Schema, beta: Weight = 4.0, latents: Count = 10, network: Net = mlp, hidden: Widths | None = None, likelihood: Likely = default_likelihood
+) -> Recipe:
     """A VAE with another weight on the KL: above 1 for disentangled latents, below 1 for sharper reconstructions."""
     return solo(plain(schema, latents, network, hidden, likelihood), alone(elbo(beta)))
 
@@ -83,7 +92,13 @@ def iwae(
     published="82.43 nats against 84.45 for the standard normal, dynamic MNIST, 2x300 gated net, 40 latents, 5,000 importance samples",
 )
 def vamp(
-    schema: Schema, components: Count = 500, latents: Count = 40, network: Net = mlp, hidden: Widths | None = None, likelihood: Likely = default_likelihood, warm_up: Fraction = 0.0
+    schema: Schema,
+    components: Count = 500,
+    latents: Count = 40,
+    network: Net = mlp,
+    hidden: Widths | None = None,
+    likelihood: Likely = default_likelihood,
+    warm_up: Fraction = 0.0,
 ) -> Recipe:
     """A VAE whose prior is a mixture of its own posterior at learned pseudo-inputs."""
     x = schema["x"]

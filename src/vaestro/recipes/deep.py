@@ -19,7 +19,13 @@ from vaestro.schedules import warm_up as rising
     published="81.74 nats, dynamic MNIST, MLP of five layers, 5,000 importance samples (Soenderby et al. 2016, table 2)",
 )
 def top_down(
-    schema: Schema, layers: Count = 2, latents: Count = 20, width: Count = 300, network: Net = mlp, likelihood: Likely = default_likelihood, warm_up: Fraction = 0.2
+    schema: Schema,
+    layers: Count = 2,
+    latents: Count = 20,
+    width: Count = 300,
+    network: Net = mlp,
+    likelihood: Likely = default_likelihood,
+    warm_up: Fraction = 0.2,
 ) -> Recipe:
     """A ladder of `layers` groups of `latents`, prior and posterior walking down the same stairs of `width` numbers."""
     x, hidden = schema["x"], (width,)

@@ -5,12 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from vaestro.core import Batch, Model, Trace, replaying, run
 from vaestro.data.rows import Rows
 from vaestro.data.schema import Binary
-from vaestro.errors import UsageError
 from vaestro.evaluation.metrics import METRICS, Subject, active, high_power
 from vaestro.evaluation.scope import evaluating, forked
 from vaestro.training.monitor import FEW, informative, kl_by_dimension
@@ -104,7 +102,7 @@ def off_prior(model: Model, trace: Trace) -> float:
     nats, latents = 0.0, 0
     for name, d in trace.latents.items():
         dream = dreams[name]
-        nats += float((dream.prior.log_prob(dream.value).mean() - d.prior.log_prob(d.value).mean()))
+        nats += float(dream.prior.log_prob(dream.value).mean() - d.prior.log_prob(d.value).mean())
         latents += d.prior.event_shape.numel()
     return nats / max(latents, 1)
 
@@ -118,7 +116,8 @@ def collapse(s: Signs) -> Iterable[Finding]:
     yield Finding(
         "posterior collapse",
         f"{few}{pays}: for the latents the KL charges more than the likelihood pays for what they could tell",
-        f"use fewer latents ({2 * s.informative or 16}, say), a likelihood with a learned scale (likelihood=gaussian or default), a smaller beta, warm_up=0.2, or free_bits_vae",
+        f"use fewer latents ({2 * s.informative or 16}, say), a likelihood with a learned scale (likelihood=gaussian), a smaller beta, "
+        "warm_up=0.2, or free_bits_vae",
     )
 
 
@@ -149,17 +148,24 @@ def blurred(s: Signs) -> Iterable[Finding]:
         yield Finding(
             "blur",
             f"reconstructions keep {s.sharpness:.0%} of the data's power at high spatial frequencies{made}",
-            "more latents or a larger network, likelihood=logistic_mixture in place of a Gaussian of fixed scale, a smaller beta, a hierarchy (top_down), or vae_gan",
+            "more latents or a larger network, likelihood=logistic_mixture in place of a Gaussian of fixed scale, a smaller beta, "
+            "a hierarchy (top_down), or vae_gan",
         )
 
 
 def broken(s: Signs) -> Iterable[Finding]:
     """Gradients that were not finite, or a loss that ran away."""
     if s.skipped:
-        yield Finding("instability", f"{s.skipped} steps had an infinite or NaN gradient and were skipped", "lower learning_rate, set clip=10, or look for broken values in the data")
+        yield Finding(
+            "instability",
+            f"{s.skipped} steps had an infinite or NaN gradient and were skipped",
+            "lower learning_rate, set clip=10, or look for broken values in the data",
+        )
     scores = [line["validation"] for line in s.log if "validation" in line]
     if len(scores) > 2 and scores[-1] > scores[0]:
-        yield Finding("divergence", f"validation went from {scores[0]:.1f} to {scores[-1]:.1f} nats: training made it worse", "lower learning_rate by ten, or set clip=10")
+        yield Finding(
+            "divergence", f"validation went from {scores[0]:.1f} to {scores[-1]:.1f} nats: training made it worse", "lower learning_rate by ten, or set clip=10"
+        )
 
 
 def fit(s: Signs) -> Iterable[Finding]:
@@ -171,10 +177,15 @@ def fit(s: Signs) -> Iterable[Finding]:
     size = max(abs(best), 1.0)
     if last > scores[0]:
         return
+    fell = scores[-1 - len(scores) // 5] - last
     if last - best > 0.01 * size:
-        yield Finding("overfitting", f"validation was {best:.1f} nats at its best and ended at {last:.1f}", "stop early (patience=5), use a smaller network, or more data")
-    elif scores[-1 - len(scores) // 5] - last > 0.01 * size:
-        yield Finding("stopped early", f"validation still fell by {scores[-1 - len(scores) // 5] - last:.1f} nats in the last fifth", "train longer: --seconds or --steps")
+        yield Finding(
+            "overfitting",
+            f"validation was {best:.1f} nats at its best and ended at {last:.1f}",
+            "stop early (patience=5), use a smaller network, or more data",
+        )
+    elif fell > 0.01 * size:
+        yield Finding("stopped early", f"validation still fell by {fell:.1f} nats in the last fifth", "train longer: --seconds or --steps")
 
 
 RULES: tuple[Callable[[Signs], Iterable[Finding]], ...] = (collapse, ignored, off, blurred, broken, fit)

@@ -11,19 +11,9 @@ from vaestro.core import observe
 from vaestro.errors import UsageError
 from vaestro.plays import Clock, Move
 from vaestro.recipes import Recipe
+from vaestro.seeds import mix, reseed
 
 Fetch = Callable[[], Mapping[str, Tensor]]
-
-
-def mix(seed: int, *numbers: int) -> int:
-    """One well-mixed 63-bit seed from several numbers (SplitMix64's finaliser), so that no generator state need be saved."""
-    state = seed
-    for n in numbers:
-        state = (state * 0x9E3779B97F4A7C15 + n + 1) & (2**64 - 1)
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
-        state ^= state >> 31
-    return state >> 1
 
 
 def weights(parts: nn.Module) -> dict[str, Tensor]:
@@ -64,12 +54,12 @@ class Loop:
         self.average = {n: w.clone() for n, w in weights(self.parts).items()} if settings.ema else {}
         self.n = 0
         self.skipped = torch.zeros((), device=device)  # moves whose gradient was not finite
-        self.sums: dict[str, Tensor] = {}
+        self.sums: dict[str, Tensor | float] = {}
         self.counted = 0
 
     def step(self, fetch: Fetch) -> None:
         """Fetch a batch and let every player move once or more, in the play's order."""
-        torch.manual_seed(mix(self.seed, self.n))
+        reseed(mix(self.seed, self.n), self.device)
         batch = fetch()
         clock = Clock(self.n, self.total)
         precision = self.recipe.training.precision
@@ -94,24 +84,24 @@ class Loop:
         bad = norm.isfinite().logical_not().float()
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * settings.rate(clock.progress)
-        shrink = torch.ones_like(norm) if settings.clip is None else (norm / settings.clip).clamp(min=1.0)
+        shrink = None if settings.clip is None else (norm / settings.clip).clamp(min=1.0)
         if optimizer.defaults.get("fused"):  # these read the two tensors inside their kernel, so nothing waits
             optimizer.found_inf, optimizer.grad_scale = bad, shrink  # type: ignore[attr-defined]
             optimizer.step()
         elif not bad:
-            torch._foreach_div_([p.grad for p in parameters if p.grad is not None], shrink)
+            if shrink is not None:
+                torch._foreach_div_([p.grad for p in parameters if p.grad is not None], shrink)
             optimizer.step()
         self.skipped += bad
         self._count(move, loss.detach(), norm)
         if move.trace is not None:
-            for part in self.parts.modules():
+            for part in self.watching:
                 observe(part, move.trace)
 
     def _count(self, move: Move, loss: Tensor, norm: Tensor) -> None:
         name = "loss" if len(self.owned) == 1 else f"loss_{move.player}"
         for term, value in {name: loss, **move.terms, f"gradient_{move.player}": norm}.items():
-            value = torch.as_tensor(value, device=self.device)
-            self.sums[term] = self.sums[term] + value if term in self.sums else value
+            self.sums[term] = self.sums.get(term, 0.0) + value
 
     @torch.no_grad()
     def _averaged(self) -> None:

@@ -1,8 +1,7 @@
 """A run is a folder: its recipe's call, data and budget in `run.json`, weights beside it. Opening one runs no code from it."""
 
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from vaestro.recipes import Call, Recipe, parse
 from vaestro.training.budget import Budget
 from vaestro.training.device import choose, machine
 from vaestro.training.files import digest, load_tensors, locked, read_json, save_tensors, write_json
-from vaestro.training.loop import weights
 from vaestro.training.record import Line, Log, Watch, read_lines
 from vaestro.training.train import STATE, Plan, Trainer, adopt
 
@@ -67,11 +65,15 @@ def new_folder(call: Call, parent: Path) -> Path:
 def same_data(about: dict[str, Any], data: Dataset) -> Dataset:
     """The data, if they are those of the run; raises VaestroError if their hash differs."""
     if data.sha256 != about["data"]["sha256"]:
-        raise VaestroError(f"data {data.schema.name!r} are not those that the run was made with (their hash differs); bring the old ones back, or train a new run")
+        raise VaestroError(
+            f"data {data.schema.name!r} are not those that the run was made with (their hash differs); bring the old ones back, or train a new run"
+        )
     return data
 
 
-def train(plan: Plan, folder: Path, *, source: str = "", watch: Watch = lambda line: None, start: Path | None = None, more: dict[str, Any] | None = None) -> Run:
+def train(
+    plan: Plan, folder: Path, *, source: str = "", watch: Watch = lambda line: None, start: Path | None = None, more: dict[str, Any] | None = None
+) -> Run:
     """Train a new run into an empty or new folder; `start` is a run whose weights it takes over. Raises UsageError if the folder holds a run."""
     if (folder / ABOUT).exists():
         raise UsageError(f"{folder} already holds a run; `vaestro resume {folder}` goes on with it, or choose another folder with --out")
@@ -155,7 +157,7 @@ def read_about(folder: Path) -> dict[str, Any]:
         raise UsageError(f"there is no run at {folder}; `vaestro runs` lists those that there are")
     about = read_json(folder / ABOUT)
     if about.get("format") != FORMAT:
-        raise VaestroError(f"{folder / ABOUT} is of format {about.get('format')}, and this version reads format {FORMAT}; open it with the version that made it")
+        raise VaestroError(f"{folder / ABOUT} is of format {about.get('format')}, and this version reads format {FORMAT}; use the version that made it")
     lacking = {"call", "data", "seed", "budget", "steps", "threads", "device", "status"} - about.keys()
     if lacking:
         raise VaestroError(f"{folder / ABOUT} lacks {', '.join(sorted(lacking))}; the file was altered: restore it from a copy")

@@ -4,9 +4,8 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,10 +15,11 @@ from vaestro.data.rows import Batches, Rows
 from vaestro.data.store import Dataset
 from vaestro.errors import VaestroError
 from vaestro.recipes import Call
+from vaestro.seeds import mix
 from vaestro.training.budget import Budget, seconds_a_step
 from vaestro.training.device import choose
 from vaestro.training.files import load_tensors, save_tensors
-from vaestro.training.loop import Fetch, Loop, mix, weights
+from vaestro.training.loop import Fetch, Loop, weights
 from vaestro.training.monitor import vital_signs
 from vaestro.training.record import Line, Log, cut_back
 

@@ -17,7 +17,8 @@ from vaestro.errors import UsageError
 from vaestro.evaluation.judge import Features
 from vaestro.evaluation.likelihood import Likelihood, Rows, importance
 from vaestro.evaluation.metrics.spectrum import high_power
-from vaestro.evaluation.scope import chunked, device_of, evaluating, forked, mix, seeded
+from vaestro.evaluation.scope import chunked, device_of, evaluating, forked, seeded
+from vaestro.seeds import mix
 
 T = TypeVar("T")
 AT_ONCE = 250  # rows that are reconstructed or generated together

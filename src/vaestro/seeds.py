@@ -1,0 +1,23 @@
+"""Random numbers as pure functions of whole numbers: no generator state is ever saved."""
+
+import torch
+
+
+def mix(seed: int, *numbers: int) -> int:
+    """One well-mixed 63-bit seed from whole numbers such as (seed, step); SplitMix64's finaliser, equal on every machine."""
+    state = seed
+    for n in numbers:
+        state = (state * 0x9E3779B97F4A7C15 + n + 1) & (2**64 - 1)
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+        state ^= state >> 31
+    return state >> 1
+
+
+def reseed(seed: int, device: torch.device) -> None:
+    """Seed the generators of the CPU and of `device` only: `torch.manual_seed` also queues calls for absent devices, half a millisecond each time."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
