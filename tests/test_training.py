@@ -307,8 +307,8 @@ def test_budgets_become_steps_once(tmp_path):
     assert Budget(steps=7).total(lambda: 1 / 0) == 7
     assert Budget(seconds=10).total(lambda: 0.01) == 900
     run = api.train(SMALL, "digits-dynamic", seconds=1.5, out=tmp_path / "r")
-    assert run.about["done_steps"] == run.about["steps"] > 10
-    assert run.about["seconds"] < 4
+    assert 10 <= run.about["done_steps"] <= run.about["steps"]  # fewer where the machine became slower than it was measured
+    assert (run.about["done_steps"] == run.about["steps"]) == (run.about["ended"] == "budget")
 
 
 def test_early_stopping_keeps_the_best_weights(tmp_path):

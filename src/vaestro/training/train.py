@@ -16,7 +16,7 @@ from vaestro.data.store import Dataset
 from vaestro.errors import VaestroError
 from vaestro.recipes import Call
 from vaestro.seeds import mix
-from vaestro.training.budget import Budget, seconds_a_step
+from vaestro.training.budget import Budget, quickest, seconds_a_step
 from vaestro.training.device import choose
 from vaestro.training.files import load_tensors, save_tensors
 from vaestro.training.loop import Fetch, Loop, weights
@@ -71,10 +71,11 @@ class Trainer:
         return lambda: self.rows["train"].batch(index)
 
     def trial(self) -> float:
-        """Seconds a step, measured on a copy that is thrown away."""
+        """Seconds a step, measured on a copy that is thrown away, at the number of threads that makes them fewest."""
         assert self.plan.budget.seconds is not None
         copy = Loop(self.plan.call.cook(self.plan.data.schema, self.plan.seed), self.plan.seed, 1000, self.device)
-        return seconds_a_step(copy, self.fetch, 0.04 * self.plan.budget.seconds)
+        limit = min(3.0, 0.2 + 0.04 * self.plan.budget.seconds)
+        return quickest(lambda: seconds_a_step(copy, self.fetch, limit / 2), {1, torch.get_num_threads()} if self.device.type == "cpu" else set())
 
     def begin(self, total: int | None = None, start: dict[str, Tensor] | None = None) -> None:
         """Stand before the first step: the budget becomes steps, parts look at some rows, or take over another run's weights."""
