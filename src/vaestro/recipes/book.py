@@ -6,6 +6,7 @@ from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import torch
 from annotated_types import Ge, Gt, Le, Lt
+from pydantic import FiniteFloat
 from torch import nn
 
 from vaestro.core import Model
@@ -18,8 +19,8 @@ from vaestro.registry import Registry
 from vaestro.schedules import RATES, Schedule
 
 Count: TypeAlias = Annotated[int, Ge(1)]
-Weight: TypeAlias = Annotated[float, Ge(0)]
-Positive: TypeAlias = Annotated[float, Gt(0)]
+Weight: TypeAlias = Annotated[FiniteFloat, Ge(0)]
+Positive: TypeAlias = Annotated[FiniteFloat, Gt(0)]
 Fraction: TypeAlias = Annotated[float, Ge(0), Le(1)]
 Widths: TypeAlias = tuple[Count, ...]
 

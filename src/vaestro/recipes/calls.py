@@ -40,7 +40,12 @@ class Call(NamedTuple):
         require_fit(self.entry, schema)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            recipe = self.entry.build(schema, **self.keywords)
+            try:
+                recipe = self.entry.build(schema, **self.keywords)
+            except RuntimeError as error:
+                if "memory" not in str(error):
+                    raise
+                raise UsageError(f"{self} needs more memory than this machine has; choose smaller numbers for latents, hidden or components") from None
         return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, **self.training))
 
 
