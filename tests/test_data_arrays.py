@@ -217,6 +217,7 @@ GOOD = idx(np.arange(60, dtype=np.uint8).reshape(10, 6), 8)
         (gzip.compress(GOOD)[:14] + b"\xff" * 20, "is broken"),
         (struct.pack(">HBB4I", 0, 8, 4, *[2**32 - 1] * 4), "has 0 bytes of numbers"),
     ],
+    ids=["short", "long", "half a header", "empty", "a picture", "unknown type", "cut gzip", "altered gzip", "a size without end"],
 )
 def test_broken_idx(tmp_path: Path, data: bytes, words: str) -> None:
     (tmp_path / "file").write_bytes(data)
