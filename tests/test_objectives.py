@@ -6,16 +6,17 @@ import pytest
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from linear import Law, Linear
 from vaestro.models import VAE
 from vaestro.objectives import elbo, free_bits, iwae, mean_exp, reconstruction
 from vaestro.plays import Clock, alone, annealed
 from vaestro.schedules import constant, cosine, cyclical, linear_decay, warm_up
+from vaestro.testing import LinearGaussian, check_bound
+from vaestro.testing.linear import Law
 
 
 @pytest.fixture(scope="module")
-def world() -> Linear:
-    return Linear()
+def world() -> LinearGaussian:
+    return LinearGaussian()
 
 
 @pytest.fixture
@@ -48,6 +49,17 @@ def test_iwae_is_the_elbo_at_one_sample_and_rises_to_the_evidence(world, x):
     bounds = [log_w.mean(), *(torch.stack([mean_exp(w) for w in log_w.chunk(8_000 // k)]).mean() for k in (2, 10, 100)), world.evidence.log_prob(x).mean()]
     assert bounds == sorted(bounds)
     assert bounds[-1] - bounds[-2] < 0.05
+
+
+@pytest.mark.parametrize("samples", [1, 2, 8])
+def test_iwae_passes_the_public_check_of_bounds(samples):
+    check_bound(iwae, samples)
+
+
+def test_the_public_check_of_bounds_catches_what_is_no_bound():
+    for wrong in (lambda t: iwae(t) - 0.5, lambda t: -t.log_w.logsumexp(0), lambda t: -t.log_px.mean(0), lambda t: iwae(t) + 9.0):
+        with pytest.raises(AssertionError):
+            check_bound(wrong, 4, 2000)
 
 
 def test_iwae_gradient_is_that_of_its_value():
@@ -122,7 +134,7 @@ def test_an_annealed_play_weighs_as_its_clock_says(world, x):
 def test_a_linear_vae_trained_reaches_the_ppca_maximum():
     """The maximum likelihood of probabilistic PCA, with W and the noise learnt, is known in closed form."""
     torch.manual_seed(0)
-    data = Linear(4, 2, 0.5).evidence.sample((400,))
+    data = LinearGaussian(4, 2, 0.5).evidence.sample((400,))
     eigen = torch.linalg.eigvalsh(torch.cov(data.T, correction=0))
     noise = eigen[:2].mean()
     best = -0.5 * (4 * math.log(2 * math.pi) + eigen[2:].log().sum() + 2 * noise.log() + 4)

@@ -69,12 +69,13 @@ class Loop:
                 move = next(moves, None)
             if move is None:
                 break
-            self._move(move, clock)
+            self.move(move, clock)
         self._averaged()
         self.n += 1
         self.counted += 1
 
-    def _move(self, move: Move, clock: Clock) -> None:
+    def move(self, move: Move, clock: Clock) -> None:
+        """One player follows the gradient of its own loss; a gradient that is not finite moves nothing and is counted."""
         optimizer, parameters = self.optimizers[move.player], list(self.owned[move.player].values())
         settings = self.recipe.training
         loss = move.loss.float().mean()
