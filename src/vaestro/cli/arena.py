@@ -18,6 +18,20 @@ Only = Annotated[list[str] | None, typer.Option(metavar="CALL", help="These entr
 
 
 @app.command()
+def new(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A folder or archive of images, a file of arrays, or the name of a data set.")],
+    *,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the challenge goes; ./NAME-challenge if left out.")] = None,
+    name: Annotated[str | None, typer.Option(help="What it is called; the name of the data if left out.")] = None,
+) -> None:
+    """Make a challenge of data of your own: hashed split, baselines, budgets and a board, ready to run."""
+    from vaestro.arena import new
+    from vaestro.cli.contest import made
+
+    made(new(data, out, name))
+
+
+@app.command()
 def run(
     challenge: Challenge,
     *,
@@ -39,7 +53,7 @@ def board(arena: Folder = None, *, as_json: Json = False) -> None:
     """Show the board of an arena."""
     from vaestro.arena import board
     from vaestro.cli.contest import print_board
-    from vaestro.uses.challenges import arena_folder
+    from vaestro.cli.challenges import arena_folder
 
     print_board(board(arena_folder(arena)), as_json)
 
@@ -51,7 +65,17 @@ def report(
     """Write the report of an arena: one page that needs no network."""
     from vaestro.arena import report
     from vaestro.cli.shared import wrote
-    from vaestro.uses.challenges import arena_folder
+    from vaestro.cli.challenges import arena_folder
 
     folder = arena_folder(arena)
     wrote(report(folder, out), f"the report of {folder}", [])
+
+
+@app.command()
+def check(arena: Folder = None, *, as_json: Json = False) -> None:
+    """Verify the hash of every file that the board stands on; exits with 1 where one was altered."""
+    from vaestro.arena import check
+    from vaestro.cli.challenges import arena_folder
+    from vaestro.cli.contest import print_checks
+
+    print_checks(check(arena_folder(arena)), as_json)

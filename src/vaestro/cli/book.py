@@ -10,7 +10,7 @@ from vaestro.cli.shared import Json, Own
 def list_all(own: Own = None, as_json: Json = False) -> None:
     """List recipes, data sets and challenges."""
     from vaestro.cli.cards import print_catalogue
-    from vaestro.uses.catalogue import catalogue
+    from vaestro.cli.catalogue import catalogue
     from vaestro.uses.own import bring
 
     bring(own)
@@ -20,7 +20,7 @@ def list_all(own: Own = None, as_json: Json = False) -> None:
 def show(name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe, a data set or a challenge.")], own: Own = None, as_json: Json = False) -> None:
     """Show a recipe (keywords, formula, paper, published number), a data set or a challenge."""
     from vaestro.cli.cards import print_card
-    from vaestro.uses.catalogue import card
+    from vaestro.cli.catalogue import card
     from vaestro.uses.own import bring
 
     bring(own)

@@ -7,6 +7,7 @@ import typer
 
 from vaestro import arena
 from vaestro.cli.shared import INTERRUPTED, console, print_json, wrote
+from vaestro.errors import VaestroError
 
 
 def hold(what: tuple[str, str, Path | None], who: tuple[Sequence[str], Sequence[str] | None], jobs: int | None, retry: bool) -> None:
@@ -35,3 +36,21 @@ def print_board(board: arena.Board, as_json: bool) -> None:
         return
     to = console()
     typer.echo(board.text(to.width if to.is_terminal else 160))
+
+
+def made(challenge: arena.Challenge) -> None:
+    """Say what a new challenge holds and how to run it."""
+    rules = challenge.rules
+    typer.echo(f"Wrote {challenge.file}: the challenge {rules.name!r}, {len(rules.entrants)} entrants ({', '.join(rules.entrants)}).")
+    typer.echo(f"Ranked by {rules.headline.metric}. Next: vaestro arena run {challenge.file.parent}")
+
+
+def print_checks(found: Sequence[arena.Check], as_json: bool) -> None:
+    """A line for each thing that was looked at; raises VaestroError where one was altered."""
+    altered = [c for c in found if c.problem]
+    if as_json:
+        print_json([vars(c) for c in found])
+    else:
+        typer.echo("\n".join(map(str, found)))
+    if altered:
+        raise VaestroError(f"{len(altered)} of {len(found)} things are not what they were; bring the old ones back, or run the challenge again")

@@ -13,7 +13,7 @@ from vaestro.data.sources import SOURCES
 from vaestro.errors import UsageError, did_you_mean
 from vaestro.recipes import RECIPES, Call, Entry, Training
 from vaestro.registry import Registry
-from vaestro.uses.challenges import challenge_card, challenge_rows
+from vaestro.cli.challenges import challenge_card, challenge_rows
 from vaestro.uses.sources import source_card, sources
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "none"}
@@ -70,7 +70,10 @@ def catalogue() -> dict[str, list[dict[str, Any]]]:
 
 
 def card(name: str) -> dict[str, Any]:
-    """All that is known of a recipe, a data set or a challenge; `is` says which, and a second thing of that name stands under its own kind. Raises UsageError, with 'did you mean', for a stranger."""
+    """All that is known of a recipe, a data set or a challenge; `is` says which, and a second thing of that name stands under its own kind.
+
+    Raises UsageError, with 'did you mean', for a stranger.
+    """
     wanted = name.partition(":")[0]
     shelves: Iterable[tuple[str, Iterable[str], Callable[[str], dict[str, Any]]]] = (
         ("recipe", RECIPES, lambda n: recipe_card(RECIPES[n])),
