@@ -2,9 +2,11 @@
 
 from vaestro.arena.board import Board, board, write_board
 from vaestro.arena.challenge import Challenge, load_challenge, shipped
+from vaestro.arena.checking import Check, check
+from vaestro.arena.making import new
 from vaestro.arena.report import report
 from vaestro.arena.running import forget_failures, run
 
 CHALLENGES = tuple(shipped())
 
-__all__ = ["CHALLENGES", "Board", "Challenge", "board", "forget_failures", "load_challenge", "report", "run", "write_board"]
+__all__ = ["CHALLENGES", "Board", "Challenge", "Check", "board", "check", "forget_failures", "load_challenge", "new", "report", "run", "write_board"]

@@ -97,7 +97,7 @@ class Board:
 
     def text(self, width: int = 120) -> str:
         """The board for a terminal."""
-        from vaestro.arena.text import render  # noqa: PLC0415  (it reads this module)
+        from vaestro.arena.text import render  # it reads this module
 
         return render(self, width)
 
@@ -174,12 +174,14 @@ def grouped(entries: Sequence[Entry], seeds: Sequence[int]) -> dict[str, list[En
         if found.seed not in seeds:
             raise VaestroError(f"result {found.id} has seed {found.seed}, which is none of the tier's seeds {', '.join(map(str, seeds))}; take it out")
         if found.seed in groups.setdefault(found.call, {}):
-            raise VaestroError(f"{found.call!r} with seed {found.seed} has two results ({groups[found.call][found.seed].result.id} and {found.id}); keep one of them")
+            first = groups[found.call][found.seed].result.id
+            raise VaestroError(f"{found.call!r} with seed {found.seed} has two results ({first} and {found.id}); keep one of them")
         groups[found.call][found.seed] = entry
         for rows in entry.rows.values():
             sizes[len(rows)] = found.id
     if len(sizes) > 1:
-        raise VaestroError(f"results {' and '.join(sorted(sizes.values())[:2])} were scored on unlike numbers of rows ({', '.join(map(str, sorted(sizes)))}); score them on the same rows")
+        names, numbers = " and ".join(sorted(sizes.values())[:2]), ", ".join(map(str, sorted(sizes)))
+        raise VaestroError(f"results {names} were scored on unlike numbers of rows ({numbers}); score them on the same rows")
     return {call: list(runs.values()) for call, runs in groups.items()}
 
 

@@ -111,6 +111,9 @@ class Rules(Part):
         return hashlib.sha256(json.dumps(bound, sort_keys=True).encode()).hexdigest()
 
 
+PARTS: dict[str, type[Part]] = {"data": Data, "tiers": Tier, "headline": Headline, "published": Published}
+
+
 @dataclass(frozen=True)
 class Challenge:
     """The rules and the place they were read from; `where` finds it again: a shipped name, or a path."""
@@ -166,7 +169,8 @@ def read(file: Path, where: str) -> Challenge:
     try:
         rules = Rules.model_validate_json(json.dumps(raw, default=str))  # JSON has no tuples, so arrays may stand for them in strict mode
     except ValidationError as error:
-        raise UsageError(f"{file}: {_sentence(error.errors()[0], raw)}; mend the file") from None
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt key says more than the one it leaves missing
+        raise UsageError(f"{file}: {_sentence(first)}; mend the file") from None
     for problem in _problems(rules):
         raise UsageError(f"{file}: {problem}; mend the file")
     return Challenge(rules, file, where)
@@ -190,12 +194,12 @@ def _problems(rules: Rules) -> list[str]:
     return found
 
 
-def _sentence(error: Mapping[str, Any], raw: Any) -> str:
+def _sentence(error: Mapping[str, Any]) -> str:
     """pydantic's first complaint in words that name the key."""
     *parents, key = error["loc"] or ("the file",)
     where = ".".join(str(p) for p in error["loc"]) or "the file"
     if error["type"] == "extra_forbidden":
-        part: type[BaseModel] = {"data": Data, "tiers": Tier, "headline": Headline, "published": Published}.get(str((parents or [""])[0]), Rules)
+        part = PARTS.get(str((parents or [""])[0]), Rules)
         return f"{where} is an unknown key{did_you_mean(str(key), part.model_fields)}"
     if error["type"] == "missing":
         return f"{where} is missing"

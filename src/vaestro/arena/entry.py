@@ -148,7 +148,8 @@ def _label(sha256: str) -> str:
 def _module(file: str, sha256: str) -> ModuleType:
     """The user's file, executed once."""
     spec = importlib.util.spec_from_file_location(_label(sha256), file)
-    assert spec is not None and spec.loader is not None, "a path that ends in .py always has a loader"
+    assert spec is not None, "a path that ends in .py always has a loader"
+    assert spec.loader is not None, "as above"
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

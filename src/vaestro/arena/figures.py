@@ -73,7 +73,8 @@ def curve(term: str, lines: Mapping[int, np.ndarray]) -> str:
     last = " / ".join(number(float(f"{p[-1, 1]:.4g}")) for p in held.values())
     ends = f'<span class="ends">{number(float(f"{low:.3g}"))} to {number(float(f"{high:.3g}"))}; {int(most):,} steps</span>'
     label = escape(term.replace("_", " "))
-    svg = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label} over the steps"><rect width="{width}" height="{height}" class="plot"/>{"".join(drawn)}</svg>'
+    ground = f'<rect width="{width}" height="{height}" class="plot"/>'
+    svg = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label} over the steps">{ground}{"".join(drawn)}</svg>'
     return f'<figure class="curve"><figcaption><b>{label}</b> <span>{last}</span></figcaption>{svg}{ends}</figure>'
 
 
@@ -94,7 +95,8 @@ def intervals(board: Board) -> str:
         return left + (v - low) / (high - low) * (width - left - 16)
 
     bottom = row * (len(lines) + (1 if grey else 0)) + 8
-    parts = [f'<line x1="{at(t):.1f}" x2="{at(t):.1f}" y1="0" y2="{bottom}" class="tick"/><text x="{at(t):.1f}" y="{bottom + 14}" class="axis">{number(t)}</text>' for t in ticks(low, high)]
+    parts = [f'<line x1="{at(t):.1f}" x2="{at(t):.1f}" y1="0" y2="{bottom}" class="tick"/>' for t in ticks(low, high)]
+    parts += [f'<text x="{at(t):.1f}" y="{bottom + 14}" class="axis">{number(t)}</text>' for t in ticks(low, high)]
     for i, (line, value) in enumerate(zip(lines, values, strict=True)):
         y = row * i + 16
         parts.append(f'<text x="{left - 10}" y="{y + 4}" class="name">{escape(line.call[:22])}</text>')
@@ -106,7 +108,8 @@ def intervals(board: Board) -> str:
         parts.append(f'<circle cx="{at(p.value):.1f}" cy="{y}" r="4" class="grey"><title>{escape(p.name)}: {p.value:g} {escape(p.unit)}</title></circle>')
     if grey:
         parts.append(f'<text x="{left - 10}" y="{row * len(lines) + 20}" class="name grey-text">published</text>')
-    return f'<svg viewBox="0 0 {width} {bottom + 20}" role="img" aria-label="{escape(board.headline)} of each entry with its interval" class="intervals">{"".join(parts)}</svg>'
+    label = f"{escape(board.headline)} of each entry with its interval"
+    return f'<svg viewBox="0 0 {width} {bottom + 20}" role="img" aria-label="{label}" class="intervals">{"".join(parts)}</svg>'
 
 
 def ticks(low: float, high: float, about: int = 6) -> list[float]:

@@ -5,7 +5,7 @@ from html import escape
 
 import numpy as np
 
-from vaestro.arena.board import Board, Entry, Line
+from vaestro.arena.board import Board, Column, Entry, Line
 from vaestro.arena.figures import SEEDS, curve, picture, scatter
 from vaestro.arena.result import Result
 from vaestro.arena.running import Arena
@@ -14,6 +14,8 @@ from vaestro.arena.words import cell, half, number, place, winners
 
 Shows = Mapping[int, Mapping[str, np.ndarray]]
 FIRST = ("loss", "reconstruction", "kl", "validation", "active_units")  # terms, before the others
+TINTED = "Tinted: the best mean of a column, which need not be significant. &plusmn; is half the width of a 95 % interval."
+GREY = " Grey rows are published numbers under their own protocols; they are not ranked."
 STATES = {"unranked": "not ranked", "incomplete": "not finished", "failed": "failed", "ranked": ""}
 
 
@@ -21,7 +23,7 @@ def table(made: Board) -> str:
     """The board as a table that scrolls on a narrow screen; the best cell of each column is tinted, published rows are grey."""
     columns = [made.column(made.headline), *(c for c in made.columns if c.name != made.headline)]
     best = {(title, line.call) for title, line, _ in winners(made)}
-    head = "".join(f'<th title="{escape(c.title)}: {escape(c.protocol)}">{escape(short(c.name).replace("_", " "))}<small>{escape(c.unit)}</small></th>' for c in columns)
+    head = "".join(_head(c) for c in columns)
     rows = []
     for line in made.lines:
         cells = "".join(_cell(line, c.name, (c.title, line.call) in best) for c in columns)
@@ -30,8 +32,13 @@ def table(made: Board) -> str:
     for p in made.published:
         words = f'<td class="words" colspan="{max(len(columns) - 1, 1)}">{escape(p.protocol)}; {escape(p.source)}</td>'
         rows.append(f'<tr class="published"><td class="entry">{escape(p.name)}</td><td></td><td>{p.value:g}</td>{words}</tr>')
-    note = "Tinted: the best mean of a column, which need not be significant. &plusmn; is half a 95 % interval. Grey rows are published numbers under their own protocols; they are not ranked."
-    return f'<div class="scroll"><table><thead><tr><th class="entry">entry</th><th>rank</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div><p class="note">{note}</p>'
+    top = f'<thead><tr><th class="entry">entry</th><th>rank</th>{head}</tr></thead>'
+    return f'<div class="scroll"><table>{top}<tbody>{"".join(rows)}</tbody></table></div><p class="note">{TINTED}{GREY if made.published else ""}</p>'
+
+
+def _head(c: Column) -> str:
+    words = f"{c.title} ({c.direction}): {c.protocol}"
+    return f'<th title="{escape(words)}">{escape(short(c.name).replace("_", " "))}<small>{escape(c.unit)}</small></th>'
 
 
 def _cell(line: Line, name: str, best: bool) -> str:
@@ -40,7 +47,7 @@ def _cell(line: Line, name: str, best: bool) -> str:
     value = line.values[name]
     wide = half(value)
     error = "" if wide is None else f" <small>&plusmn;{number(wide, wide)}</small>"
-    return f'<td{" class=best" if best else ""}>{number(value.mean, wide)}{error}</td>'
+    return f"<td{' class=best' if best else ''}>{number(value.mean, wide)}{error}</td>"
 
 
 def anchor(line: Line) -> str:
@@ -71,19 +78,21 @@ def facts(arena: Arena, own: Sequence[Result]) -> str:
     """What the entry is, its paper, its formula, and the command that made it."""
     first = own[0]
     done = [r for r in own if r.status == "done"]
-    tier = arena.challenge.rules.tier(arena.tier)
-    budget = f"--steps {tier.steps}" if tier.steps else f"--seconds {tier.seconds:g}"
     source = f" --from {first.own.file}" if first.own else ""
-    rows = [("paper", escape(first.recipe.paper)), ("formula", f'<span class="formula">{escape(first.recipe.formula)}</span>'), ("published", escape(first.recipe.published))]
+    formula = f'<span class="formula">{escape(first.recipe.formula)}</span>' if first.recipe.formula else ""
+    rows = [("paper", escape(first.recipe.paper)), ("formula", formula), ("published", escape(first.recipe.published))]
     rows.append(("keywords", escape(", ".join(f"{k}={v}" for k, v in (done or own)[0].keywords.items()))))
     rows += [("own file", f"<code>{escape(first.own.file)}:{escape(first.own.function)}</code> (sha256 {first.own.sha256[:12]})")] if first.own else []
     rows.append(("runs", escape("; ".join(_run(r) for r in done))))
-    rows.append(("made by", f"<code>vaestro train '{escape(first.call)}' {escape(arena.challenge.rules.data.source)} {budget} --seed {first.seed}{escape(source)}</code>"))
+    if done:
+        again = f"vaestro train '{first.call}' {arena.challenge.rules.data.source} --steps {done[0].steps} --seed {done[0].seed}{source}"
+        rows.append(("make again", f"<code>{escape(again)}</code>"))
     return "<dl>" + "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in rows if text) + "</dl>"
 
 
 def _run(r: Result) -> str:
-    return f"seed {r.seed}: {r.parameters or 0:,} parameters, {r.steps or 0:,} steps in {r.seconds or 0:.0f} s ({r.reason}), {r.samples_per_second or 0:,.0f} samples a second"
+    made = f"{r.parameters or 0:,} parameters, {r.steps or 0:,} steps in {r.seconds or 0:.0f} s ({r.reason})"
+    return f"seed {r.seed}: {made}, {r.samples_per_second or 0:,.0f} samples a second"
 
 
 def pictures(shows: Shows) -> str:
@@ -95,10 +104,8 @@ def pictures(shows: Shows) -> str:
     if "samples" in seen:
         parts.append(f'<figure><h4>Samples (means of p(x|z), z ~ p(z))</h4><img alt="generated images" src="{picture(seen["samples"], 8)}"></figure>')
     if "originals" in seen:
-        both = "".join(
-            f'<img alt="held-out images above their reconstructions" src="{picture(np.concatenate([seen["originals"][i : i + 8], seen["reconstructions"][i : i + 8]]), 8)}">'
-            for i in range(0, len(seen["originals"]), 8)
-        )
+        pairs = [np.concatenate([seen[kind][i : i + 8] for kind in ("originals", "reconstructions")]) for i in range(0, len(seen["originals"]), 8)]
+        both = "".join(f'<img alt="held-out images above their reconstructions" src="{picture(pair, len(pair) // 2)}">' for pair in pairs)
         parts.append(f'<figure><h4>Held-out rows, and below them their reconstructions</h4><div class="beside">{both}</div></figure>')
     if "map" in seen:
         classes = [str(c) for c in seen["classes"]] if "classes" in seen else []

@@ -30,7 +30,8 @@ def html(arena: Arena) -> str:
     made = board(arena.folder)
     entries = {e.result.id: e for e in (load(arena, p) for p in arena.results)}
     style = (files("vaestro.arena") / "report.css").read_text(encoding="utf-8")
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(made.title)}</title><style>{style}</style>'
+    meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    head = f"{meta}<title>{escape(made.title)}</title><style>{style}</style>"
     body = "\n".join([_top(made), _table(made), page.best(made), _entries(arena, made, entries), page.protocol(arena, made, entries)])
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body><main>\n{body}\n</main></body></html>\n'
 

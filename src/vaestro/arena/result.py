@@ -60,10 +60,10 @@ class Source(Part):
 class Paper(Part):
     """What the book says of the recipe."""
 
-    summary: str
-    paper: str
-    formula: str
-    published: str
+    summary: str = ""
+    paper: str = ""
+    formula: str = ""
+    published: str = ""
 
 
 class Result(Part):
@@ -111,9 +111,8 @@ def cells(report: Report) -> tuple[dict[str, Cell], dict[str, str]]:
             continue
         m = METRICS[name]
         error = score.error if math.isfinite(score.error) else None
-        found[name] = Cell(
-            value=score.value, error=error, title=m.title, unit=m.unit, direction=m.direction.value, protocol=m.protocol, floor=score.floor, per_row=score.rows is not None
-        )  # fmt: skip
+        words = {"title": m.title, "unit": m.unit, "direction": m.direction.value, "protocol": m.protocol}
+        found[name] = Cell.model_validate({"value": score.value, "error": error, "floor": score.floor, "per_row": score.rows is not None, **words})
     return found, refused
 
 

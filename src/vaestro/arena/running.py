@@ -64,7 +64,7 @@ def resolve(challenge: str | Path) -> tuple[Challenge, list[str]]:
         found = load_challenge(challenge)
         found.open_data()
         return found, []
-    notes = []
+    notes: list[str] = []
     for name in QUICK[:-1]:
         try:
             found = load_challenge(name)
@@ -134,8 +134,8 @@ def start(arena: Arena) -> None:
     old = read_json(arena.folder / ARENA)
     differ = [k for k in ("challenge", "version", "tier", "sha256") if old.get(k) != about[k]]
     if differ:
-        key = differ[0]
-        raise VaestroError(f"{arena.folder} holds results of another challenge ({key} is {old.get(key)!r}, now {about[key]!r}); choose another folder with --out")
+        changed = f"{differ[0]} is {old.get(differ[0])!r}, now {about[differ[0]]!r}"
+        raise VaestroError(f"{arena.folder} holds results of another challenge ({changed}); choose another folder with --out")
     write_bytes(arena.folder / FILE, arena.challenge.file.read_bytes())  # words, entrants and published rows may have changed
     write_json(arena.folder / ARENA, about)
 
@@ -143,7 +143,8 @@ def start(arena: Arena) -> None:
 def identity(arena: Arena) -> dict[str, Any]:
     """What `arena.json` says."""
     rules = arena.challenge.rules
-    return {"format": 1, "challenge": rules.name, "version": rules.version, "tier": arena.tier, "sha256": rules.sha256(arena.tier), "where": arena.challenge.where}
+    about = {"format": 1, "challenge": rules.name, "version": rules.version, "tier": arena.tier}
+    return about | {"sha256": rules.sha256(arena.tier), "where": arena.challenge.where}
 
 
 def open_arena(folder: Path | str) -> Arena:

@@ -94,7 +94,7 @@ def show(run: Run, data: Dataset, judged: Subject) -> Arrays:
         seen["labels"] = np.asarray(test.arrays["label"])[index.numpy()].astype(np.int32)
         seen["classes"] = np.array(kind.names or [str(i) for i in range(kind.n)])
     if is_picture(run.field):
-        x = torch.cat([torch.as_tensor(b["x"]) for b in judged.rows()])[:BESIDE]  # type: ignore[arg-type]
+        x = torch.cat([torch.as_tensor(b["x"]) for b in judged.rows()])[:BESIDE]
         ends = (float(x.min()), float(x.max())) if isinstance(run.field.kind, Real) else (0.0, 1.0)
         pictures = {"originals": x, "reconstructions": reconstruct(run, x), "samples": generate(run, SAMPLES)}
         seen |= {name: levels(images, *ends) for name, images in pictures.items()}

@@ -9,6 +9,7 @@ from vaestro.arena.board import Board, Line
 from vaestro.arena.words import cell, headline, many, place, smallest
 
 MOST = 7  # columns; the rest stand in the report and in the JSON
+SHORT = {"reconstruction_mse": "recon. error", "cross_entropy": "cross-ent.", "active_units": "active"}
 STATES = {"unranked": "-", "incomplete": "...", "failed": "x", "ranked": ""}
 
 
@@ -44,7 +45,7 @@ def _table(board: Board) -> Table:
 
 def short(name: str) -> str:
     """A metric's name without its feature network, as the column's head."""
-    return {"reconstruction_mse": "recon. error", "cross_entropy": "cross-ent.", "active_units": "active"}.get(name, name.removesuffix("_judge").removesuffix("_pca64"))
+    return SHORT.get(name, name.removesuffix("_judge").removesuffix("_pca64"))
 
 
 def _notes(board: Board) -> list[str]:

@@ -5,6 +5,8 @@ import math
 from vaestro.arena.board import Board, Line, Value
 from vaestro.evaluation.metrics import METRICS
 
+DESCRIBING = ("kl", "bound_gap", "effective_samples", "active_units", "steps", "seconds")  # less or more of these is no merit by itself
+
 
 def number(value: float, half: float | None = None) -> str:
     """A value to the digits that its half-interval supports (two of them), else to four."""
@@ -51,7 +53,8 @@ def headline(board: Board) -> str:
         beaten = sum(1 for winner, _ in board.better if winner == lead.call)
         others = len(ranked) - 1
         sure = "all" if beaten == others else "none" if not beaten else str(beaten)
-        sentence += f"; it is significantly better than {sure} of the {others} others" if others > 1 else f"; it is {'' if beaten else 'not '}significantly better than {ranked[1].call}"
+        several, single = f"{sure} of the {others} others", ranked[1].call
+        sentence += f"; it is {'not ' if others == 1 and not beaten else ''}significantly better than {several if others > 1 else single}"
     return f"{sentence}. {scope(board)}"
 
 
@@ -71,9 +74,9 @@ def smallest(board: Board) -> str:
 
 
 def winners(board: Board) -> list[tuple[str, Line, Value]]:
-    """For each column, the line with the best mean among those whose runs are all there; ties go to the first of the board."""
+    """For each column that judges, the line with the best mean among those whose runs are all there; ties go to the first of the board."""
     found = []
-    for column in board.columns:
+    for column in (c for c in board.columns if c.name not in DESCRIBING):
         loss = METRICS[column.name].direction.loss
         able = [line for line in board.lines if line.state in ("ranked", "unranked") and column.name in line.values]
         if len(able) > 1:

@@ -11,15 +11,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from vaestro.arena import result as results
-from vaestro.arena.challenge import Challenge, Tier
+from vaestro.arena.challenge import Challenge
 from vaestro.arena.entry import RESULTS, Job, call_of_job, challenge_of_job
 from vaestro.arena.result import About, Paper, Result, Source, cells
 from vaestro.arena.scoring import score, speed
 from vaestro.data.sources import SOURCES
-from vaestro.data.store import Dataset
 from vaestro.errors import VaestroError
-from vaestro.recipes import RECIPES, Call
+from vaestro.recipes import RECIPES
+from vaestro.recipes.book import Entry
 from vaestro.training import runs
 from vaestro.training.device import machine
 from vaestro.training.runs import ABOUT, Run, read_about
@@ -75,10 +77,12 @@ def blank(job: Job, challenge: Challenge) -> Result:
     rules = challenge.rules
     about = About(name=rules.name, version=rules.version, tier=job.tier, sha256=rules.sha256(job.tier), data=rules.data.sha256)
     own = None if job.own is None else Source(file=Path(job.own.file).name, function=job.own.function, sha256=job.own.sha256)
-    name = job.call.partition(":")[0]
-    entry = RECIPES[name] if name in RECIPES else None
-    paper = Paper(summary=entry.summary, paper=entry.paper, formula=entry.formula, published=entry.published) if entry else Paper(summary="", paper="", formula="", published="")
+    paper = next((_paper(e) for e in RECIPES.values() if e.name == job.call.partition(":")[0]), Paper())
     return Result(format=1, id=job.id, challenge=about, call=job.call, keywords={}, recipe=paper, seed=job.seed, status="failed", own=own)
+
+
+def _paper(entry: Entry) -> Paper:
+    return Paper(summary=entry.summary, paper=entry.paper, formula=entry.formula, published=entry.published)
 
 
 def failed(job: Job, reason: str) -> Result:
@@ -118,8 +122,6 @@ def main() -> int:
     pipe = sys.stdin.fileno()
     job = Job.from_json(json.loads(_first_line(pipe)))
     threading.Thread(target=_die_with_the_runner, args=(pipe,), daemon=True).start()
-    import torch  # noqa: PLC0415  (after the watch has begun)
-
     torch.set_num_threads(job.threads)
     try:
         with alone(job):

@@ -1,0 +1,255 @@
+"""The board on made-up results, whose statistics are known."""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from vaestro.arena import result as results
+from vaestro.arena.board import Entry, Value, board, make
+from vaestro.arena.challenge import FILE, SHIPPED, Rules, load_challenge
+from vaestro.arena.result import About, Cell, Result
+from vaestro.arena.running import Arena, start
+from vaestro.arena.text import render
+from vaestro.arena.words import cell, headline, number, winners
+from vaestro.errors import UsageError, VaestroError
+from vaestro.evaluation import intervals
+from vaestro.evaluation.metrics import METRICS
+
+ROWS = 200
+
+
+def rules(seeds: int = 3, metrics: tuple[str, ...] = ("nll", "frechet_pca64"), headline: str = "nll") -> Rules:
+    """The rules of the digits with this many seeds."""
+    base = load_challenge("digits").rules.model_dump(mode="json")
+    base["tiers"]["quick"]["seeds"] = list(range(seeds))
+    changed = {**base, "metrics": list(metrics), "headline": {"metric": headline, "rule": "declared"}}
+    return Rules.model_validate_json(json.dumps(changed))
+
+
+def made(call: str, seed: int, of: Rules, scores: np.ndarray | None, sets: dict[str, tuple[float, float]] | None = None) -> Entry:
+    """A result of a call with these per-row scores of the headline metric and these values of set metrics."""
+    about = About(name=of.name, version=of.version, tier="quick", sha256=of.sha256("quick"), data=of.data.sha256)
+    cells = {}
+    if scores is not None:
+        cells["nll"] = described("nll", float(scores.mean()), float(scores.std(ddof=1) / math.sqrt(len(scores))), True)
+    cells |= {name: described(name, value, error, False) for name, (value, error) in (sets or {}).items()}
+    own = {"metrics": cells, "refused": {} if scores is not None else {"nll": f"{call} has no density"}}
+    name = f"{call.partition(':')[0]}-{hashlib.sha256(f'{call} {seed}'.encode()).hexdigest()[:8]}"
+    found = Result(format=1, id=name, challenge=about, call=call, keywords={}, recipe=results.Paper(), seed=seed, status="done", reason="budget", **own)
+    return Entry(found, {} if scores is None else {"nll": scores})
+
+
+def described(name: str, value: float, error: float, per_row: bool) -> Cell:
+    """A cell with the metric's own words."""
+    m = METRICS[name]
+    return Cell(value=value, error=error, title=m.title, unit=m.unit, direction=m.direction.value, protocol=m.protocol, per_row=per_row)
+
+
+def field(seed: int, means: dict[str, float], of: Rules, spread: float = 0.05) -> list[Entry]:
+    """Entries whose rows share their difficulty, as rows do."""
+    rng = np.random.default_rng(seed)
+    hard = rng.normal(0, 10, ROWS)
+    seeds = of.tier("quick").seeds
+    return [
+        made(c, s, of, m + hard + rng.normal(0, spread) + rng.normal(0, 0.5, ROWS), {"frechet_pca64": (m / 10, 0.2)}) for c, m in means.items() for s in seeds
+    ]
+
+
+def test_ranks_follow_paired_tests_with_holm():
+    of = rules()
+    found = make(of, "quick", field(0, {"ae": 90.0, "iwae": 80.0, "vae": 80.01}, of))
+    assert [x.call for x in found.lines][2] == "ae"
+    places = {x.call: (x.rank, x.rank_low, x.rank_high) for x in found.lines}
+    assert places == {"iwae": (1, 1, 2), "vae": (1, 1, 2), "ae": (3, 3, 3)}
+    assert set(found.better) == {("iwae", "ae"), ("vae", "ae")}
+    assert not found.these_runs_only
+
+
+def test_the_interval_is_the_crossed_one_of_seeds_and_rows():
+    of = rules()
+    entries = field(1, {"vae": 80.0}, of)
+    scores = np.array([e.rows["nll"] for e in entries])
+    s, r = scores.shape
+    row, seed = scores.mean(0), scores.mean(1)
+    ms_row = s * row.var(ddof=1)
+    ms_seed = r * seed.var(ddof=1)
+    rest = scores - row - seed[:, None] + scores.mean()
+    ms_rest = (rest**2).sum() / (s - 1) / (r - 1)
+    total = ms_seed + max(ms_row - ms_rest, 0)
+    df = total**2 / (ms_seed**2 / (s - 1) + ms_row**2 / (r - 1) + ms_rest**2 / (s - 1) / (r - 1))
+    half = stats.t.ppf(0.975, max(df, s - 1)) * math.sqrt(total / s / r)
+    value = make(of, "quick", entries).lines[0].values["nll"]
+    assert value.mean == pytest.approx(scores.mean())
+    assert (value.low, value.high) == pytest.approx((scores.mean() - half, scores.mean() + half))
+
+
+def test_two_seeds_speak_of_these_runs_only():
+    of = rules(2)
+    entries = field(2, {"vae": 80.0, "iwae": 79.0}, of)
+    found = make(of, "quick", entries)
+    assert found.these_runs_only
+    scores = np.array([e.rows["nll"] for e in entries if e.result.call == "vae"])
+    half = stats.t.ppf(0.975, ROWS - 1) * scores.mean(0).std(ddof=1) / math.sqrt(ROWS)
+    vae = next(x for x in found.lines if x.call == "vae").values["nll"]
+    assert (vae.low, vae.high) == pytest.approx((scores.mean() - half, scores.mean() + half))
+    assert "these runs only" in headline(found)
+
+
+def test_a_headline_on_a_set_metric_ranks_by_values_and_errors():
+    of = rules(3, ("frechet_pca64", "nll"), "frechet_pca64")
+    values = {"vae": 1.0, "iwae": 1.05, "ae": 9.0}
+    entries = [made(c, s, of, None, {"frechet_pca64": (v + 0.01 * s, 0.05)}) for c, v in values.items() for s in range(3)]
+    found = make(of, "quick", entries)
+    assert [(x.call, x.rank) for x in found.lines] == [("vae", 1), ("iwae", 1), ("ae", 3)]
+    losses = np.array([[v + 0.01 * s for s in range(3)] for v in (9.0, 1.05, 1.0)])
+    expected = intervals.ranks(intervals.pairwise_values(losses, np.full((3, 3), 0.05)))
+    assert expected.rank.tolist() == [3, 1, 1]
+
+
+def test_where_more_is_better_the_order_turns():
+    of = rules(3, ("coverage_pca64",), "coverage_pca64")
+    entries = [made(c, s, of, None, {"coverage_pca64": (v, 0.01)}) for c, v in {"vae": 0.9, "iwae": 0.4}.items() for s in range(3)]
+    assert [x.call for x in make(of, "quick", entries).lines] == ["vae", "iwae"]
+    of = rules(3, ("blur",), "blur")  # nearer to one is better, on the scale of logarithms
+    entries = [made(c, s, of, None, {"blur": (v, 0.001)}) for c, v in {"vae": 0.5, "iwae": 1.2, "ae": 3.0}.items() for s in range(3)]
+    assert [x.call for x in make(of, "quick", entries).lines] == ["iwae", "vae", "ae"]
+
+
+def test_lines_without_a_rank_come_last_and_say_why():
+    of = rules()
+    entries = field(3, {"vae": 80.0, "iwae": 79.0}, of)
+    entries += [made("ae", s, of, None) for s in range(3)]
+    entries += [made("top_down", s, of, np.full(ROWS, 70.0) + s) for s in range(2)]
+    lost = made("vamp", 0, of, None).result.model_copy(update={"status": "failed", "reason": "out of memory", "refused": {}})
+    found = make(of, "quick", [*entries, Entry(lost, {})])
+    assert [(x.call, x.state) for x in found.lines] == [
+        ("iwae", "ranked"), ("vae", "ranked"), ("ae", "unranked"), ("top_down", "incomplete"), ("vamp", "failed"),
+    ]  # fmt: skip
+    assert found.lines[2].none["nll"] == "ae has no density"
+    assert found.lines[4].reasons == ("seed 0: out of memory",)
+    text = render(found, 140)
+    for words in ("ae is not ranked: has no density.", "top_down is not ranked: only 2 runs of it finished.", "vamp failed, seed 0: out of memory."):
+        assert words in text
+
+
+def test_the_board_does_not_depend_on_the_order_of_results():
+    of = rules()
+    entries = field(4, {"vae": 80.0, "iwae": 79.0, "ae": 80.0, "vamp": 60.0}, of)
+    first = make(of, "quick", entries)
+    again = make(of, "quick", [entries[i] for i in np.random.default_rng(0).permutation(len(entries))])
+    assert json.dumps(first.to_json()) == json.dumps(again.to_json())
+    assert first.text() == again.text()
+
+
+def test_results_that_do_not_belong_together_are_refused():
+    of = rules()
+    entries = field(5, {"vae": 80.0}, of)
+    with pytest.raises(VaestroError, match="'vae' with seed 1 has two results"):
+        make(of, "quick", [*entries, Entry(entries[1].result.model_copy(update={"id": "vae-00000000"}), entries[1].rows)])
+    with pytest.raises(VaestroError, match="has seed 7, which is none of the tier's seeds 0, 1, 2"):
+        make(of, "quick", [*entries, made("iwae", 7, of, np.ones(ROWS))])
+    with pytest.raises(VaestroError, match="unlike numbers of rows \\(150, 200\\)"):
+        make(of, "quick", [*entries, made("iwae", 0, of, np.ones(150))])
+    with pytest.raises(UsageError, match="there are no results"):
+        make(of, "quick", [])
+
+
+@pytest.fixture
+def arena(tmp_path) -> Path:
+    """A folder of three sound results."""
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / FILE).write_text((SHIPPED / "digits-dynamic.toml").read_text().replace("seeds = [0, 1]", "seeds = [0, 1, 2]"))
+    challenge = load_challenge(tmp_path / "c")
+    start(Arena(tmp_path / "arena", challenge, "quick"))
+    for entry in field(6, {"vae": 80.0}, challenge.rules):
+        results.write(tmp_path / "arena" / "results", entry.result, entry.rows, {})
+    assert len(board(tmp_path / "arena").lines) == 1
+    return tmp_path / "arena"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("version", "2", "is of another version \\('2', and the board's is '1'\\)"),
+        ("tier", "standard", "is of another tier"),
+        ("data", "0" * 64, "is of another data hash"),
+        ("name", "mnist-grey", "is of another challenge"),
+        ("sha256", "0" * 64, "is of another hash of the rules"),
+    ],
+)
+def test_results_of_something_else_are_refused(arena, key, value, words):
+    path = sorted((arena / "results").glob("*.json"))[0]
+    old = results.read(path)
+    other = old.model_copy(update={"challenge": old.challenge.model_copy(update={key: value})}).sealed()
+    path.write_text(json.dumps(other.model_dump(mode="json")))
+    with pytest.raises(VaestroError, match=words):
+        board(arena)
+
+
+@pytest.mark.parametrize(
+    ("old", "fresh", "words"),
+    [
+        ('"seed": 0', '"seed": 5', "was altered"),
+        ('"status": "done"', '"status": "won"', "is malformed \\(status"),
+        ('"status"', '"statue"', "is malformed"),
+        ('"format": 1', '"format": 9', "is of format 9"),
+        ("{", "", "cannot be read as a result"),
+        ("{", "[{", "cannot be read as a result"),
+    ],
+)
+def test_altered_and_malformed_results_are_refused(arena, old, fresh, words):
+    path = next(p for p in (arena / "results").glob("*.json") if results.read(p).seed == 0)
+    text = path.read_text()
+    path.write_text(text.replace(old, fresh, 1))
+    with pytest.raises(VaestroError, match=words):
+        board(arena)
+
+
+def test_altered_rows_and_names_are_refused(arena):
+    path = sorted((arena / "results").glob("*.json"))[0]
+    rows = path.with_name(f"{path.stem}.rows.npz")
+    data = rows.read_bytes()
+    rows.write_bytes(results.pack({"nll": np.zeros(ROWS)}))
+    with pytest.raises(VaestroError, match="rows.npz was altered"):
+        board(arena)
+    rows.unlink()
+    with pytest.raises(VaestroError, match="cannot be read"):
+        board(arena)
+    rows.write_bytes(data)
+    path.rename(path.with_name("vae-12345678.json"))
+    with pytest.raises(VaestroError, match="a result's file has its own name"):
+        board(arena)
+
+
+def test_numbers_have_the_digits_that_they_deserve():
+    assert cell(Value(93.1234, 92.7134, 93.5334)) == "93.12 ±0.41"
+    assert cell(Value(93.1234, 89.0, 97.2)) == "93.1 ±4.1"
+    assert cell(Value(12345.6, 12000.0, 12691.0)) == "12,346 ±346"
+    assert cell(Value(255744.0, None, None)) == "255,744"
+    assert number(0.00123456) == "0.001235"
+    assert number(3.855) == "3.855"
+
+
+def test_winners_leave_out_what_is_no_merit():
+    of = rules(3, ("nll", "kl", "frechet_pca64"))
+    entries = field(7, {"vae": 80.0, "iwae": 79.0}, of)
+    names = [title for title, _, _ in winners(make(of, "quick", entries))]
+    assert names == [METRICS["nll"].title, METRICS["frechet_pca64"].title]
+
+
+def test_fifty_entries_of_many_rows_are_quick():
+    import time
+
+    of = rules()
+    rng = np.random.default_rng(8)
+    hard = rng.normal(0, 10, 20_000)
+    entries = [made(f"vae:latents={i + 1}", s, of, 80 + i / 10 + hard + rng.normal(0, 1, 20_000)) for i in range(50) for s in range(3)]
+    begun = time.perf_counter()
+    found = make(of, "quick", entries)
+    assert time.perf_counter() - begun < 5
+    assert [x.call for x in found.lines][:2] == ["vae:latents=1", "vae:latents=2"]
