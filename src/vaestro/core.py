@@ -128,7 +128,7 @@ def centre(dist: Distribution) -> Tensor:
 
 
 @centre.register
-def _(dist: Independent) -> Tensor:
+def _(dist: Independent) -> Tensor:  # type: ignore[type-arg]
     return centre(dist.base_dist)
 
 
@@ -149,7 +149,7 @@ def partial_log_prob(dist: Distribution, value: Tensor, mask: Tensor) -> Tensor:
 
 
 @partial_log_prob.register
-def _(dist: Independent, value: Tensor, mask: Tensor) -> Tensor:
+def _(dist: Independent, value: Tensor, mask: Tensor) -> Tensor:  # type: ignore[type-arg]
     if dist.base_dist.event_shape:
         raise TypeError(f"{type(dist.base_dist).__name__} cannot score a part of an event; give whole rows")
     each = torch.where(mask, dist.base_dist.log_prob(value), 0.0)  # `value` is legal everywhere: unseen entries were drawn

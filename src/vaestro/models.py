@@ -1,6 +1,7 @@
 """Programs that several recipes share: the plain VAE and the top-down hierarchy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,8 @@ class TopDown(Model):
         x = data_of(batch)
         seen = None if x is None else self.encoder(x)
         state: Tensor = self.top
-        for i, step in enumerate(self.steps):
+        steps = cast(Iterable[Step], self.steps)  # a ModuleList forgets the class of its parts
+        for i, step in enumerate(steps):
             z = yield Site(f"z{i + 1}", step.prior(state), None if seen is None else step.posterior(state, seen))
             state = state + through(step.merge, state, z)
         yield Site("x", self.likelihood(state))

@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from vaestro.core import Batch, Trace, centre, content
 from vaestro.objectives import Objective
@@ -74,7 +75,8 @@ def vae_gan(gamma: float) -> Play:
 
     def pictures(parts: nn.ModuleDict, batch: Batch) -> tuple[Trace, Tensor, Tensor]:
         trace = parts["model"](batch)
-        return trace, centre(trace["x"].prior)[0], centre(parts["model"].generate_x(len(content(batch["x"]))))
+        dream: Distribution = parts["model"].generate_x(len(content(batch["x"])))  # type: ignore[operator]
+        return trace, centre(trace["x"].prior)[0], centre(dream)
 
     def far(real: Tensor, made: Tensor) -> Tensor:
         return 0.5 * (real - made).square().flatten(1).sum(-1)

@@ -1,11 +1,12 @@
 """A table of named parts: one kind of part, one registry, and 'did you mean' for a misspelt name."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 from vaestro.errors import UsageError, did_you_mean
 
 T = TypeVar("T")
+P = TypeVar("P")
 
 
 class Registry(Mapping[str, T]):
@@ -36,9 +37,10 @@ class Registry(Mapping[str, T]):
         self._parts[name] = part
         return part
 
-    def register(self, part: T) -> T:
-        """A decorator: the function's own name is the part's name."""
-        return self.add(part.__name__, part)  # type: ignore[attr-defined]
+    def register(self, part: P) -> P:
+        """A decorator: the function's own name is the part's name, and its signature stays known."""
+        self.add(part.__name__, part)  # type: ignore[attr-defined, arg-type]
+        return part
 
     def name_of(self, part: object) -> str:
         """The name under which `part` is registered; raises KeyError for a stranger."""
@@ -46,6 +48,3 @@ class Registry(Mapping[str, T]):
             if known is part:
                 return name
         raise KeyError(part)
-
-
-Factory = Callable[..., object]

@@ -10,6 +10,7 @@ from scipy import stats
 from vaestro.errors import UsageError
 
 Array: TypeAlias = np.ndarray
+Numbers: TypeAlias = np.ndarray | np.float64  # where all axes are summed, NumPy returns a scalar
 LEVEL = 0.95
 SEEDS_FOR_A_RECIPE = 3
 JACKKNIFE_DF = 9  # set metrics carry errors of ten left-out groups
@@ -62,7 +63,11 @@ def _finite(what: str, *arrays: Array) -> None:
         raise UsageError(f"some {what} are not finite, so they have no interval; leave that entry out or mend it")
 
 
-def _crossed(seed: Array, row: Array, rest: Array, sizes: tuple[int, int]) -> tuple[Array, Array]:
+def _estimate(mean: Numbers, variance: Numbers, df: Numbers, seeds: int) -> Estimate:
+    return Estimate(np.asarray(mean), np.asarray(variance), np.asarray(df), seeds)
+
+
+def _crossed(seed: Numbers, row: Numbers, rest: Numbers, sizes: tuple[int, int]) -> tuple[Numbers, Numbers]:
     """Variance of the grand mean and its degrees of freedom, from sums of squares of seed means, row means and the rest."""
     s, r = sizes
     df_s, df_r = s - 1, r - 1
@@ -89,12 +94,12 @@ def recipe(scores: Array) -> Estimate:
     mean = scores.mean((-1, -2))
     row_means = scores.mean(-2)
     if s < SEEDS_FOR_A_RECIPE:
-        return Estimate(mean, row_means.var(-1, ddof=1) / r, np.full(mean.shape, r - 1.0), s)
+        return _estimate(mean, row_means.var(-1, ddof=1) / r, np.full(mean.shape, r - 1.0), s)
     centred = scores - mean[..., None, None]
     row = s * np.square(centred.mean(-2)).sum(-1)
     seed = r * np.square(centred.mean(-1)).sum(-1)
     rest = np.maximum(np.square(centred).sum((-1, -2)) - row - seed, 0.0)
-    return Estimate(mean, *_crossed(seed, row, rest, (s, r)), s)
+    return _estimate(mean, *_crossed(seed, row, rest, (s, r)), s)
 
 
 def of_rows(scores: Array, level: float = LEVEL) -> Interval:
@@ -118,11 +123,11 @@ def values(scores: Array, errors: Array) -> Estimate:
     shared = np.square(errors).mean(-1)
     mean = scores.mean(-1)
     if s < SEEDS_FOR_A_RECIPE:
-        return Estimate(mean, shared, np.full(mean.shape, float(JACKKNIFE_DF)), s)
+        return _estimate(mean, shared, np.full(mean.shape, float(JACKKNIFE_DF)), s)
     own = scores.var(-1, ddof=1) / s
     parts = own**2 / (s - 1) + shared**2 / JACKKNIFE_DF
     df = np.divide((own + shared) ** 2, parts, out=np.full(mean.shape, float(s - 1)), where=parts > 0)
-    return Estimate(mean, own + shared, np.maximum(df, s - 1), s)
+    return _estimate(mean, own + shared, np.maximum(df, s - 1), s)
 
 
 def of_values(scores: Array, errors: Array, level: float = LEVEL) -> Interval:
@@ -146,10 +151,10 @@ def pairwise(scores: Array) -> Estimate:
     row = s * _squares(centred.mean(1))
     difference = means[:, None] - means
     if s < SEEDS_FOR_A_RECIPE:
-        return Estimate(difference, row / s / (r - 1) / r, np.full((n, n), r - 1.0), s)
+        return _estimate(difference, row / s / (r - 1) / r, np.full((n, n), r - 1.0), s)
     seed = r * _squares(centred.mean(2))
     rest = np.maximum(_squares(centred.reshape(n, -1)) - row - seed, 0.0)
-    return Estimate(difference, *_crossed(seed, row, rest, (s, r)), s)
+    return _estimate(difference, *_crossed(seed, row, rest, (s, r)), s)
 
 
 def _squares(vectors: Array) -> Array:

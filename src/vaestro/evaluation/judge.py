@@ -3,11 +3,10 @@
 import argparse
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ WIDTH = 64
 EPOCHS, LEAST, BATCH, PEAK = 15, 1500, 256, 3e-3  # epochs, and steps at least
 
 
+@runtime_checkable
 class Features(Protocol):
     """What set metrics see of a picture: a named map from unit values [n, *shape] to numbers [n, d]."""
 
@@ -173,7 +173,7 @@ def save(judge: Judge, path: Path) -> None:
     temporary = path.with_name(path.name + ".part")
     save_file({n: v.half().contiguous() for n, v in judge.state_dict().items()}, temporary, {"card": json.dumps(asdict(judge.card))})
     temporary.chmod(0o644)  # the library writes for its owner only, and a package is read by all
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def open_judge(path: Path) -> Judge:

@@ -1,7 +1,7 @@
 """What every family is: numbers in, a distribution out; and the three helpers they share."""
 
 import math
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ FLOOR = 1e-4  # the smallest scale: below it one value could earn an unbounded d
 _ONE = math.log(math.e - 1)  # softplus of this is 1
 
 
+@runtime_checkable
 class Family(Protocol):
     """Numbers to a distribution: `h` [*lead, params * C, ...] becomes one whose events are [C, ...], `event_dims` axes long."""
 

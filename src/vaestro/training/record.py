@@ -47,12 +47,12 @@ def tensorboard(folder: Path) -> Watch:
     """A watcher that writes TensorBoard events beside the log; raises ImportError where the extra is missing."""
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+    writer = SummaryWriter(str(folder))
 
     def watch(line: Line) -> None:
         for name, value in line.items():
             if isinstance(value, int | float) and name != "step":
-                writer.add_scalar(name, value, line["step"])  # type: ignore[no-untyped-call]
-        writer.flush()  # type: ignore[no-untyped-call]
+                writer.add_scalar(name, value, line["step"])
+        writer.flush()
 
     return watch

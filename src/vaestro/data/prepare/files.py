@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 from vaestro.errors import UsageError, VaestroError
 
@@ -73,17 +73,17 @@ def _read_path(path: Path) -> bytes:
 
 def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     with archive.open(info) as file:
-        return _read(file)  # type: ignore[arg-type]
+        return _read(file)
 
 
 def _read_tarred(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
     file = archive.extractfile(info)
     assert file is not None, "only plain files are asked for"
     with file:
-        return _read(file)  # type: ignore[arg-type]
+        return _read(file)
 
 
-def _read(file: BinaryIO) -> bytes:
+def _read(file: IO[bytes]) -> bytes:
     data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise ValueError(f"larger than {LARGEST // 2**20} MiB")

@@ -6,7 +6,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -26,14 +26,14 @@ def read_idx(path: Path) -> Array:
         raise VaestroError(f"{path} cannot be read ({error.strerror or error}); check the file and its permissions") from error
 
 
-def unpacked(file: BinaryIO) -> BinaryIO:
+def unpacked(file: IO[bytes]) -> IO[bytes]:
     """`file` itself, or the content if it is compressed with gzip."""
     start = file.read(2)
     file.seek(0)
     return gzip.open(file, "rb") if start == GZIP else file  # type: ignore[return-value]
 
 
-def parse_idx(file: BinaryIO, name: str) -> Array:
+def parse_idx(file: IO[bytes], name: str) -> Array:
     """The array in an open IDX file, in native byte order; `name` is how errors call it.
 
     No more is read than the header promises, so a small file cannot unpack into a large one. Raises VaestroError for a foreign, short or long file.
@@ -57,7 +57,7 @@ def parse_idx(file: BinaryIO, name: str) -> Array:
     return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
-def _read(file: BinaryIO, most: int) -> bytes:
+def _read(file: IO[bytes], most: int) -> bytes:
     """At most `most` bytes, read in pieces so that a header with absurd sizes takes no memory."""
     out = io.BytesIO()
     while out.tell() < most and (piece := file.read(min(2**22, most - out.tell()))):

@@ -61,12 +61,12 @@ def _register(features: str) -> None:
     needs = frozenset({Need.FEATURES})
     for name, title, statistic, source in DISTANCES:
         function = partial(distance, features=features, statistic=statistic)
-        title = f"{title} ({features})"
-        METRICS.add(f"{name}_{features}", Metric(f"{name}_{features}", title, "squared features", Direction.LOWER, AS_MANY, source, function, needs))
+        METRICS.add(
+            f"{name}_{features}", Metric(f"{name}_{features}", f"{title} ({features})", "squared features", Direction.LOWER, AS_MANY, source, function, needs)
+        )
     for name, title, source in SHARES:
         function = partial(neighbours, features=features, column=name)
-        title = f"{title} ({features})"
-        METRICS.add(f"{name}_{features}", Metric(f"{name}_{features}", title, "share", Direction.HIGHER, BALLS, source, function, needs))
+        METRICS.add(f"{name}_{features}", Metric(f"{name}_{features}", f"{title} ({features})", "share", Direction.HIGHER, BALLS, source, function, needs))
 
 
 for known in ("judge", "pca64"):
