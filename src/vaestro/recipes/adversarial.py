@@ -10,6 +10,7 @@ from vaestro.networks import convolutional
 from vaestro.plays import vae_gan as vae_gan_play
 from vaestro.recipes.book import Count, Recipe, Training, Weight, Widths, recipe
 from vaestro.recipes.shared import Likely, Net, plain
+from vaestro.schedules import RATES
 
 
 class Critic(nn.Module):
@@ -42,4 +43,4 @@ def vae_gan(
     model = plain(schema, latents, network, hidden, likelihood)
     parts = nn.ModuleDict({"model": model, "critic": Critic(x.shape, hidden, 64)})
     players = {"encoder": ("model.posterior",), "decoder": ("model.prior", "model.likelihood"), "critic": ("critic",)}
-    return Recipe(parts, vae_gan_play(gamma), players, Training(learning_rate=3e-4))
+    return Recipe(parts, vae_gan_play(gamma), players, Training(learning_rate=3e-4, rate=RATES["constant"]))

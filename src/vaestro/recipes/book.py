@@ -30,8 +30,8 @@ class Training:
     """How a recipe likes to be trained. Every field is also a keyword of every recipe's call: `vae:batch=64,ema=0.999`."""
 
     optimizer: Annotated[Optimizer, OPTIMIZERS] = adam
-    learning_rate: Positive = 1e-3
-    rate: Annotated[Schedule, RATES] = RATES["constant"]
+    learning_rate: Positive = 2e-3
+    rate: Annotated[Schedule, RATES] = RATES["cosine"]
     batch: Count = 128
     clip: Positive | None = None  # the largest gradient norm of a player
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0  # decay of the averaged weights, which are the ones evaluated

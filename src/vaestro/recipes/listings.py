@@ -15,6 +15,9 @@ from vaestro.objectives import elbo
 from vaestro.plays import alone
 from vaestro.priors import StandardNormal
 from vaestro.recipes.book import Count, Recipe, Training, Weight, recipe, solo
+from vaestro.schedules import RATES
+
+PLAIN = Training(learning_rate=1e-3, rate=RATES["constant"])  # Adam as the listings use it
 
 
 class Layers(nn.Sequential):
@@ -38,9 +41,10 @@ def fill(width: int, shape: Shape) -> list[nn.Module]:
     return [nn.Linear(width, math.prod(shape)), nn.Unflatten(-1, shape)]
 
 
-def assemble(latents: int, encoder: nn.Module, likelihood: Conditional) -> VAE:
-    """The listing's VAE: a standard normal prior and a diagonal Gaussian posterior."""
-    return VAE(StandardNormal((latents,)), Conditional(encoder, Gaussian()), likelihood)
+def assemble(latents: int, encoder: nn.Module, likelihood: Conditional, beta: float = 1.0) -> Recipe:
+    """The listing's VAE, with a standard normal prior and a diagonal Gaussian posterior, trained on the ELBO."""
+    model = VAE(StandardNormal((latents,)), Conditional(encoder, Gaussian()), likelihood)
+    return replace(solo(model, alone(elbo(beta))), training=PLAIN)
 
 
 @recipe(
@@ -55,7 +59,8 @@ def listing_dense(schema: Schema, latents: Count = 16) -> Recipe:
     x = images("listing_dense", schema)
     family = LIKELIHOODS["bernoulli"](x)
     encoder = Layers(3, nn.Flatten(-3), nn.Linear(x.size, 2 * latents))
-    return solo(assemble(latents, encoder, Conditional(Layers(1, *fill(latents, outputs(family, x.shape))), family)), alone(elbo()))
+    decoder = Layers(1, *fill(latents, outputs(family, x.shape)))
+    return assemble(latents, encoder, Conditional(decoder, family))
 
 
 @recipe(
@@ -76,7 +81,7 @@ def listing_conv(schema: Schema, latents: Count = 16, beta: Weight = 1.0) -> Rec
         3, nn.Conv2d(channels, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.Flatten(-3), nn.Linear(flat, 128), nn.ReLU(), nn.Linear(128, 2 * latents)
     )
     decoder = Layers(1, nn.Linear(latents, 128), nn.ReLU(), *fill(128, outputs(family, x.shape)))
-    return solo(assemble(latents, encoder, Conditional(decoder, family)), alone(elbo(beta)))
+    return assemble(latents, encoder, Conditional(decoder, family), beta)
 
 
 @recipe(
@@ -97,7 +102,7 @@ def listing_mnist(schema: Schema, latents: Count = 20) -> Recipe:
     encoder = Layers(3, *down, nn.Linear(math.prod(small), 16), nn.ReLU(), nn.Linear(16, 2 * latents))
     up = [nn.Upsample(half), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Upsample((height, width)), nn.Conv2d(64, 32, 3, padding=1), nn.ReLU()]
     decoder = Layers(1, nn.Linear(latents, 16), nn.ReLU(), *fill(16, small), nn.ReLU(), *up, nn.Conv2d(32, family.params * channels, 3, padding=1))
-    return solo(assemble(latents, encoder, Conditional(decoder, family)), alone(elbo()))
+    return assemble(latents, encoder, Conditional(decoder, family))
 
 
 @recipe(
@@ -112,4 +117,5 @@ def listing_mse(schema: Schema, latents: Count = 256, beta: Weight = 1.0) -> Rec
     family = LIKELIHOODS["gaussian_fixed"](x)
     encoder = Layers(3, nn.Flatten(-3), nn.Linear(x.size, 128), nn.ReLU(), nn.Linear(128, 2 * latents))
     decoder = Layers(1, nn.Linear(latents, 128), nn.ReLU(), *fill(128, outputs(family, x.shape)), nn.Sigmoid())
-    return replace(solo(assemble(latents, encoder, Conditional(decoder, family)), alone(elbo(beta))), training=Training(batch=32))
+    recipe = assemble(latents, encoder, Conditional(decoder, family), beta)
+    return replace(recipe, training=replace(PLAIN, batch=32))
