@@ -52,8 +52,8 @@ def run(
 def board(arena: Folder = None, *, as_json: Json = False) -> None:
     """Show the board of an arena."""
     from vaestro.arena import board
-    from vaestro.cli.contest import print_board
     from vaestro.cli.challenges import arena_folder
+    from vaestro.cli.contest import print_board
 
     print_board(board(arena_folder(arena)), as_json)
 
@@ -64,8 +64,8 @@ def report(
 ) -> None:
     """Write the report of an arena: one page that needs no network."""
     from vaestro.arena import report
-    from vaestro.cli.shared import wrote
     from vaestro.cli.challenges import arena_folder
+    from vaestro.cli.shared import wrote
 
     folder = arena_folder(arena)
     wrote(report(folder, out), f"the report of {folder}", [])

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from annotated_types import Ge, Gt, Le, Lt
 
 from vaestro.arena import CHALLENGES
+from vaestro.cli.challenges import challenge_card, challenge_rows
 from vaestro.data.sources import SOURCES
 from vaestro.errors import UsageError, did_you_mean
 from vaestro.recipes import RECIPES, Call, Entry, Training
 from vaestro.registry import Registry
-from vaestro.cli.challenges import challenge_card, challenge_rows
 from vaestro.uses.sources import source_card, sources
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "none"}

@@ -20,6 +20,7 @@ def hold(what: tuple[str, str, Path | None], who: tuple[Sequence[str], Sequence[
     except KeyboardInterrupt:
         typer.echo("vaestro: stopped; the same command goes on from here", err=True)
         raise typer.Exit(INTERRUPTED) from None
+    arena.write_board(folder)
     print_board(arena.board(folder), False)
     wrote(arena.report(folder), f"the report of {folder}; open it in a browser", [])
 

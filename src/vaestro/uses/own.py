@@ -4,6 +4,7 @@ import importlib.util
 import sys
 import traceback
 from pathlib import Path
+from types import ModuleType
 
 from vaestro.errors import UsageError, VaestroError
 from vaestro.recipes import RECIPES
@@ -24,7 +25,7 @@ def bring(path: Path | None) -> frozenset[str]:
     if not place.is_file() or place.suffix != ".py":
         raise UsageError(f"{path} is no Python file; give one that holds functions decorated with @vaestro.recipe()")
     before = frozenset(RECIPES)
-    _execute(place, path)
+    execute(place)
     new = frozenset(RECIPES) - before
     if not new:
         raise UsageError(f"{path} puts no recipe into the book; decorate a function f(schema, ...) -> vaestro.Recipe with @vaestro.recipe()")
@@ -32,7 +33,8 @@ def bring(path: Path | None) -> frozenset[str]:
     return new
 
 
-def _execute(place: Path, path: Path) -> None:
+def execute(place: Path) -> ModuleType:
+    """The module in a file, executed as Python would; raises VaestroError with the line where it fails."""
     spec = importlib.util.spec_from_file_location(f"vaestro_own_{place.stem}", place)
     assert spec is not None, "a .py file has a loader"
     assert spec.loader is not None, "and can be executed"
@@ -46,5 +48,6 @@ def _execute(place: Path, path: Path) -> None:
         raise
     except Exception as error:  # whatever the user's code raises is told with its place
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(place)]
-        where = f"{path}, line {error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else '?'}"
+        where = f"{place}, line {error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else '?'}"
         raise VaestroError(f"{where}: {type(error).__name__}: {error}; mend it and try again") from error
+    return module
