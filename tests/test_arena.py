@@ -311,7 +311,7 @@ def test_own_entries_that_are_none(tmp_path):
         with pytest.raises(UsageError, match=words):
             own_entrant(text)
     file.write_text("1 / 0\n")
-    with pytest.raises(UsageError, match="fails with ZeroDivisionError: division by zero; mend the file"):
+    with pytest.raises(VaestroError, match="models.py, line 1: ZeroDivisionError: division by zero; mend it"):
         own_entrant(f"{file}:mine")
     with pytest.raises(UsageError, match="'vae' is entered twice"):
         entrants(("vae", "vae"), ())

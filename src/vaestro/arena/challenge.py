@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -53,7 +53,7 @@ class Tier(Part):
     steps: Whole | None = None
 
     @model_validator(mode="after")
-    def _one_budget(self) -> Self:
+    def _one_budget(self) -> "Tier":
         if (self.seconds is None) == (self.steps is None):
             raise ValueError("a tier gives each run either seconds or steps: write exactly one of them")
         if len(set(self.seeds)) < len(self.seeds):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -23,6 +23,7 @@ HIDDEN = ("step", "seconds", "note", "latents")
 PLACES = 5  # terms shown of a run
 
 
+@runtime_checkable
 class Display(Protocol):
     """Shows how a session stands, as often as it is told."""
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from vaestro.arena.entry import Job
 from vaestro.arena.result import read
@@ -38,6 +38,7 @@ class Standing:
 Tell: TypeAlias = Callable[[Standing], None]
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Brings every job to a result file, tells how it stands, and stops cleanly when it is interrupted."""
 

@@ -1,7 +1,6 @@
 """Who runs: a job is one call, one seed and one challenge; its name says so, and outsiders' code comes from a file that the user names."""
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from vaestro.arena.challenge import Challenge, load_challenge
 from vaestro.errors import UsageError, VaestroError, did_you_mean
 from vaestro.recipes import RECIPES, Call, parse
 from vaestro.recipes.book import entry_of
+from vaestro.uses.own import execute
 
 RUNS, RESULTS, LOGS = "runs", "results", "logs"
 
@@ -127,7 +127,7 @@ def register(own: Own) -> None:
     functions = vars(_module(own.file, own.sha256))
     build = functions.get(own.function)
     if not callable(build):
-        named = [n for n, f in functions.items() if callable(f) and getattr(f, "__module__", "") == _label(own.sha256)]
+        named = [n for n, f in functions.items() if callable(f) and not n.startswith("_")]
         raise UsageError(f"{path} has no function {own.function!r}{did_you_mean(own.function, named)}")
     _add(own.function, build, known)
 
@@ -140,24 +140,10 @@ def _add(name: str, build: Callable[..., Any], known: bool) -> None:
     RECIPES.add(name, entry_of(build)._replace(name=name))
 
 
-def _label(sha256: str) -> str:
-    return f"vaestro_own_{sha256[:12]}"
-
-
 @cache
 def _module(file: str, sha256: str) -> ModuleType:
-    """The user's file, executed once."""
-    spec = importlib.util.spec_from_file_location(_label(sha256), file)
-    assert spec is not None, "a path that ends in .py always has a loader"
-    assert spec.loader is not None, "as above"
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except VaestroError:
-        raise
-    except Exception as error:  # a stranger's code may raise anything
-        raise UsageError(f"{file} fails with {type(error).__name__}: {error}; mend the file") from error
-    return module
+    """The user's file as it is under this hash, executed once."""
+    return execute(Path(file))
 
 
 def call_of_job(job: Job) -> Call:
