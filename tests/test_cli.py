@@ -253,7 +253,7 @@ def test_your_own_file_joins_the_book(here: Path) -> None:
 def test_a_broken_file_is_told_with_its_line(here: Path, text: str, code: int, says: str) -> None:
     (here / "broken.py").write_text(text)
     result = call("list", "--from", "broken.py")
-    assert (result.exit_code, bool(re.fullmatch(f"vaestro: {says}\n", result.stderr))) == (code, True), result.stderr
+    assert (result.exit_code, bool(re.fullmatch(f"vaestro: .*{says}\n", result.stderr))) == (code, True), result.stderr
 
 
 WRONG = {

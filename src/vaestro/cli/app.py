@@ -22,12 +22,13 @@ NARROW = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(cls=Commands, help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, context_settings=NARROW)
 
 
-def _version(asked: bool) -> None:
+def _version(asked: bool) -> bool:
     if asked:
         import vaestro
 
         typer.echo(f"vaestro {vaestro.__version__}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()
