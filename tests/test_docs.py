@@ -174,7 +174,7 @@ def test_parts_of_your_own_are_short() -> None:
 
 
 NAMED: Mapping[str, Any] = {
-    "recipe": RECIPES, "likelihood": LIKELIHOODS, "network": NETWORKS, "prior": PRIORS, "metric": METRICS, "challenge": CHALLENGES, "data set": SOURCES,
+    "recipe": tuple(RECIPES), "likelihood": LIKELIHOODS, "network": NETWORKS, "prior": PRIORS, "metric": METRICS, "challenge": CHALLENGES, "data set": SOURCES,
     "optimiser": OPTIMIZERS, "learning-rate schedule": RATES, "precision": PRECISIONS, "keyword of training": TRAINING,
 }  # fmt: skip
 

@@ -6,8 +6,9 @@ import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
+from vaestro.data.prepare.idx import Bytes
 from vaestro.errors import UsageError, VaestroError
 
 LARGEST = 2**28  # bytes of one file that are read at most
@@ -83,7 +84,7 @@ def _read_tarred(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
         return _read(file)
 
 
-def _read(file: IO[bytes]) -> bytes:
+def _read(file: Bytes) -> bytes:
     data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise ValueError(f"larger than {LARGEST // 2**20} MiB")

@@ -6,7 +6,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from vaestro.data.kinds import Array
 from vaestro.errors import VaestroError
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+Bytes: TypeAlias = io.BufferedIOBase | IO[bytes]  # by inheritance or by protocol: the files of archives are only the first
 GZIP = b"\x1f\x8b"
 
 
@@ -26,14 +27,14 @@ def read_idx(path: Path) -> Array:
         raise VaestroError(f"{path} cannot be read ({error.strerror or error}); check the file and its permissions") from error
 
 
-def unpacked(file: IO[bytes]) -> IO[bytes]:
+def unpacked(file: Bytes) -> Bytes:
     """`file` itself, or the content if it is compressed with gzip."""
     start = file.read(2)
     file.seek(0)
-    return gzip.open(file, "rb") if start == GZIP else file  # type: ignore[return-value]
+    return gzip.open(file, "rb") if start == GZIP else file
 
 
-def parse_idx(file: IO[bytes], name: str) -> Array:
+def parse_idx(file: Bytes, name: str) -> Array:
     """The array in an open IDX file, in native byte order; `name` is how errors call it.
 
     No more is read than the header promises, so a small file cannot unpack into a large one. Raises VaestroError for a foreign, short or long file.
@@ -57,7 +58,7 @@ def parse_idx(file: IO[bytes], name: str) -> Array:
     return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
-def _read(file: IO[bytes], most: int) -> bytes:
+def _read(file: Bytes, most: int) -> bytes:
     """At most `most` bytes, read in pieces so that a header with absurd sizes takes no memory."""
     out = io.BytesIO()
     while out.tell() < most and (piece := file.read(min(2**22, most - out.tell()))):

@@ -88,7 +88,7 @@ class Subject:
         mean = mean_of(trace[self.field.name], self.name).expand(len(content(batch[self.field.name])), *x.shape[1:])[:real]
         error = (x.double() - mean.double()).square().flatten(1).mean(1)
         codes = torch.cat([d.value.reshape(len(d.value), -1) for d in trace.latents.values()], 1)[:real].double()
-        powers = [high_power(v) if is_picture(self.field) else x.new_zeros(0) for v in (x, mean)]
+        powers = [high_power(v) if is_picture(self.field) else error.new_zeros(0) for v in (x, mean)]
         return tuple(v.cpu().numpy() for v in (error, codes, *powers))
 
     @cached_property
