@@ -187,6 +187,7 @@ def test_a_run_is_a_folder_that_opens_again(tmp_path):
     about = json.loads((tmp_path / "r" / "run.json").read_text())
     assert about["call"] == "vae:latents=2,hidden=16,batch=32"
     assert about["keywords"]["hidden"] == "16"
+    assert about["keywords"]["rate"] == "cosine"  # a default of training is recorded too
     assert about["status"] == "done"
     assert about["done_steps"] == about["steps"] == 30
     assert {"sha256", "schema", "source"} <= about["data"].keys()
@@ -243,7 +244,7 @@ def damaged(folder: Path, how: str) -> None:
         ("bad json", "cannot be read"),
         ("other format", "is of format 99"),
         ("lacking", "lacks seed"),
-        ("recipe", "no recipe called '__import__'"),
+        ("recipe", "recipe '__import__', which is not in the book"),
     ],
 )
 def test_a_damaged_folder_is_refused_in_one_sentence(tmp_path, how, words):

@@ -54,7 +54,7 @@ def _scored(job: Job) -> Result:
     found, refused = cells(report)
     more = {
         "metrics": found, "refused": refused, "parameters": run.about["parameters"], "steps": run.about["done_steps"], "seconds": run.about["seconds"],
-        "samples_per_second": round(speed(run), 1), "weights_sha256": run.about["weights_sha256"], "machine": machine(), "keywords": call.to_json(),
+        "samples_per_second": round(speed(run), 1), "weights_sha256": run.about["weights_sha256"], "machine": machine(), "keywords": run.about["keywords"],
     }  # fmt: skip
     result = blank(job, challenge).model_copy(update={"status": "done", "reason": run.about["ended"], **more})
     return results.write(Path(job.folder) / RESULTS, result, rows, show)

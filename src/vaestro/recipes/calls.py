@@ -35,6 +35,10 @@ class Call(NamedTuple):
         """Every resolved keyword as text, for run.json."""
         return {k: _text(v, _annotation(self.entry, k)) for k, v in (self.keywords | self.training).items()}
 
+    def resolved(self, training: Training) -> "Call":
+        """The call with every keyword of training named, as a recipe settled them: what a run records, for defaults may change."""
+        return self._replace(training={f.name: getattr(training, f.name) for f in dataclasses.fields(training)})
+
     def cook(self, schema: Schema, seed: int = 0) -> Recipe:
         """The recipe for these data, its weights drawn from `seed`; raises UsageError where it does not fit them."""
         require_fit(self.entry, schema)
@@ -64,6 +68,16 @@ def parse(text: str) -> Call:
     if twice:
         raise UsageError(f"{text!r} gives {', '.join(sorted(twice))} twice; give each keyword once")
     return call_of(RECIPES[name], {key: _value(value) for key, _, value in pairs})
+
+
+def recorded(name: str, keywords: Mapping[str, str]) -> Call:
+    """The call that a run recorded, every keyword as it was then. Raises UsageError for a recipe that is not in the book."""
+    if name not in RECIPES:
+        hint = did_you_mean(name, RECIPES)
+        raise UsageError(
+            f"the run is of recipe {name!r}, which is not in the book{hint}; name its file with --from, or give it in Python: open_run(folder, recipe)"
+        )
+    return parse(f"{name}:" + ",".join(f"{k}={v}" for k, v in keywords.items()))
 
 
 def call_of(recipe: Entry | Callable[..., Recipe], keywords: Mapping[str, Any]) -> Call:

@@ -13,7 +13,7 @@ from vaestro.data import load
 from vaestro.data.schema import Field, Schema
 from vaestro.data.store import Dataset
 from vaestro.errors import UsageError, VaestroError
-from vaestro.recipes import Call, Recipe, parse
+from vaestro.recipes import Call, Recipe, recorded
 from vaestro.training.budget import Budget
 from vaestro.training.device import choose, machine
 from vaestro.training.files import digest, load_tensors, locked, read_json, save_tensors, write_json
@@ -62,6 +62,11 @@ def new_folder(call: Call, parent: Path) -> Path:
     return parent / f"{call.entry.name}-{secrets.token_hex(4)}"
 
 
+def call_in(about: dict[str, Any]) -> Call:
+    """The call of a run, every keyword as it was settled then."""
+    return recorded(about["call"].partition(":")[0], about["keywords"])
+
+
 def same_data(about: dict[str, Any], data: Dataset) -> Dataset:
     """The data, if they are those of the run; raises VaestroError if their hash differs."""
     if data.sha256 != about["data"]["sha256"]:
@@ -101,7 +106,7 @@ def resume(folder: Path, *, data: Dataset | None = None, call: Call | None = Non
             raise UsageError(f"{folder} is finished ({about['ended']}); train on from its weights with `vaestro train ... --start {folder}`")
         torch.set_num_threads(about["threads"])  # sums are taken in another order by another number of threads
         plan = Plan(
-            call or parse(about["call"]),
+            call or call_in(about),
             same_data(about, data or load(about["data"]["source"])),
             Budget(about["budget"]["steps"], about["budget"]["seconds"]),
             about["seed"],
@@ -123,7 +128,7 @@ def describe(plan: Plan, source: str, trainer: Trainer) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "call": str(plan.call),
-        "keywords": plan.call.to_json(),
+        "keywords": plan.call.resolved(trainer.recipe.training).to_json(),
         "data": {"source": source, "sha256": plan.data.sha256, "schema": schema.to_json()},
         "seed": plan.seed,
         "budget": {"steps": plan.budget.steps, "seconds": plan.budget.seconds},
@@ -158,7 +163,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     about = read_json(folder / ABOUT)
     if about.get("format") != FORMAT:
         raise VaestroError(f"{folder / ABOUT} is of format {about.get('format')}, and this version reads format {FORMAT}; use the version that made it")
-    lacking = {"call", "data", "seed", "budget", "steps", "threads", "device", "status"} - about.keys()
+    lacking = {"call", "keywords", "data", "seed", "budget", "steps", "threads", "device", "status"} - about.keys()
     if lacking:
         raise VaestroError(f"{folder / ABOUT} lacks {', '.join(sorted(lacking))}; the file was altered: restore it from a copy")
     return about
@@ -174,7 +179,7 @@ def open_run(folder: Path, call: Call | None = None, device: str | None = None) 
     tensors, sha256 = _tensors(folder)
     if about["status"] == "done" and sha256 != about["weights_sha256"]:
         raise VaestroError(f"the weights in {folder} are not those that {ABOUT} describes; restore the folder from a copy")
-    recipe = (call or parse(about["call"])).cook(schema)
+    recipe = (call or call_in(about)).cook(schema)
     adopt(recipe.parts, tensors)
     recipe.parts.to(choose(device)).eval()
     return Run(folder, about, recipe, schema)
