@@ -12,8 +12,8 @@ from scipy import stats
 from vaestro.arena import result as results
 from vaestro.arena.board import Entry, Value, board, make
 from vaestro.arena.challenge import FILE, SHIPPED, Rules, load_challenge
+from vaestro.arena.folder import Arena, start
 from vaestro.arena.result import About, Cell, Result
-from vaestro.arena.running import Arena, start
 from vaestro.arena.text import render
 from vaestro.arena.words import cell, headline, number, winners
 from vaestro.errors import UsageError, VaestroError

@@ -10,8 +10,8 @@ import numpy as np
 
 from vaestro.arena import result as results
 from vaestro.arena.challenge import Published, Rules
+from vaestro.arena.folder import Arena, open_arena
 from vaestro.arena.result import Cell, Result
-from vaestro.arena.running import Arena, open_arena
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation import intervals
 from vaestro.evaluation.metrics import METRICS, Direction

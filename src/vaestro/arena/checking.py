@@ -9,7 +9,7 @@ from vaestro.arena import result as results
 from vaestro.arena.board import load, make
 from vaestro.arena.challenge import load_challenge
 from vaestro.arena.entry import RUNS
-from vaestro.arena.running import ARENA, Arena, open_arena
+from vaestro.arena.folder import ARENA, Arena, open_arena
 from vaestro.data.store import verify
 from vaestro.errors import VaestroError
 from vaestro.training.files import digest, load_tensors, read_json

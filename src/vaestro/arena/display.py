@@ -14,9 +14,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from vaestro.arena.challenge import Tier
 from vaestro.arena.engine import Standing
 from vaestro.arena.entry import Job
+from vaestro.arena.result import read
+from vaestro.arena.words import number
 
 TAIL = 4096  # bytes from the end of a log, enough for its last lines
 HIDDEN = ("step", "seconds", "note", "latents")
@@ -44,12 +45,28 @@ class Quiet:
         """Nothing."""
 
 
+class News:
+    """One line for whatever has begun or ended since it was last asked."""
+
+    def __init__(self) -> None:
+        self.seen: set[tuple[str, str]] = set()
+
+    def of(self, standing: Standing) -> Iterator[str]:
+        """What is new."""
+        groups = {"begins": [j for j, _ in standing.running.values()], "done": standing.done, "failed": standing.failed}
+        for word, jobs in groups.items():
+            for job in jobs:
+                if (word, job.id) not in self.seen:
+                    self.seen.add((word, job.id))
+                    over = len(standing.done) + len(standing.failed)
+                    yield f"[{over}/{standing.total}] {word}: {job.call}, seed {job.seed}{outcome(job)}"
+
+
 class Lines:
     """One line whenever a run begins or ends, for logs and pipes."""
 
     def __init__(self, console: Console) -> None:
-        self.console = console
-        self.seen: set[tuple[str, str]] = set()
+        self.console, self.news = console, News()
 
     def note(self, text: str) -> None:
         """Print it."""
@@ -57,19 +74,15 @@ class Lines:
 
     def tell(self, standing: Standing) -> None:
         """Print what is new."""
-        groups = {"begins": [j for j, _ in standing.running.values()], "done": standing.done, "failed": standing.failed}
-        for word, jobs in groups.items():
-            for job in jobs:
-                if (word, job.id) not in self.seen:
-                    self.seen.add((word, job.id))
-                    self.note(f"[{len(standing.done) + len(standing.failed)}/{standing.total}] {word}: {job.call}, seed {job.seed} ({job.id})")
+        for line in self.news.of(standing):
+            self.note(line)
 
 
 class Screen:
     """The live table of a terminal."""
 
-    def __init__(self, console: Console, live: Live, tier: Tier, jobs: int) -> None:
-        self.console, self.live, self.tier, self.jobs = console, live, tier, jobs
+    def __init__(self, console: Console, live: Live) -> None:
+        self.console, self.live, self.news = console, live, News()
         self.start = time.time()
 
     def note(self, text: str) -> None:
@@ -77,7 +90,10 @@ class Screen:
         self.console.print(text, highlight=False, markup=False)
 
     def tell(self, standing: Standing) -> None:
-        """Draw anew; `Live` decides how often that reaches the screen."""
+        """Draw anew, with a lasting line for what has ended; `Live` decides how often that reaches the screen."""
+        for line in self.news.of(standing):
+            if "] begins: " not in line:
+                self.note(line)
         self.live.update(self.draw(standing))
 
     def draw(self, standing: Standing) -> Group:
@@ -91,7 +107,20 @@ class Screen:
             table.add_column(name, justify="left" if name in ("entry", "loss terms") else "right", no_wrap=name != "loss terms")
         for job, p in running:
             table.add_row(job.call, str(job.seed), p.steps, p.left, p.terms)
-        return Group(ProgressBar(total=1.0, completed=part, width=60), Text(head), table)
+        bar = Table.grid(padding=(0, 2))
+        bar.add_row(ProgressBar(total=1.0, completed=part, width=50), Text(head))
+        return Group(bar, table)
+
+
+def outcome(job: Job) -> str:
+    """What a finished job came to: its first metric, or why it failed; nothing for one that has no result yet."""
+    if not job.result.is_file():
+        return ""
+    found = read(job.result)
+    if found.status == "failed":
+        return f": {found.reason}"
+    name, value = next(((n, c) for n, c in found.metrics.items()), ("", None))
+    return "" if value is None else f": {name} {number(value.value)} {value.unit}"
 
 
 def left(part: float, elapsed: float) -> str:
@@ -138,11 +167,11 @@ def last_line(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def shown(tier: Tier, jobs: int) -> Iterator[Display]:
+def shown() -> Iterator[Display]:
     """A live table if the standard error is a terminal, else lines there."""
     console = Console(file=sys.stderr)
     if not console.is_terminal:
         yield Lines(console)
         return
     with Live(console=console, refresh_per_second=4, transient=True) as live:
-        yield Screen(console, live, tier, jobs)
+        yield Screen(console, live)

@@ -7,8 +7,8 @@ import numpy as np
 
 from vaestro.arena.board import Board, Column, Entry, Line
 from vaestro.arena.figures import SEEDS, curve, picture, scatter
+from vaestro.arena.folder import Arena
 from vaestro.arena.result import Result
-from vaestro.arena.running import Arena
 from vaestro.arena.text import notes, short
 from vaestro.arena.words import cell, half, number, place, winners
 

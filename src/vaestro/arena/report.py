@@ -9,7 +9,7 @@ from vaestro.arena import page
 from vaestro.arena import result as results
 from vaestro.arena.board import Board, Entry, board, load
 from vaestro.arena.figures import intervals
-from vaestro.arena.running import Arena, open_arena
+from vaestro.arena.folder import Arena, open_arena
 from vaestro.arena.words import headline, smallest
 from vaestro.training.files import write_bytes
 

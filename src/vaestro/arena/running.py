@@ -2,37 +2,21 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from vaestro.arena import result as results
-from vaestro.arena.challenge import FILE, Challenge, load_challenge, read
+from vaestro.arena.challenge import Challenge, load_challenge
 from vaestro.arena.display import Display, shown
 from vaestro.arena.engine import Engine, Local, Standing, cores
-from vaestro.arena.entry import RESULTS, Entrant, Job, entrants
+from vaestro.arena.entry import Entrant, Job, entrants
+from vaestro.arena.folder import Arena, open_arena, start
 from vaestro.errors import UsageError, VaestroError
-from vaestro.training.files import locked, read_json, write_bytes, write_json
+from vaestro.training.files import locked
 
-ARENA = "arena.json"
 QUICK = ("mnist-dynamic", "digits-dynamic")  # what `quick` means: the first whose data are to be had
 MOST_JOBS = 16
-
-
-@dataclass(frozen=True)
-class Arena:
-    """A folder of results with the challenge and the tier that they answer."""
-
-    folder: Path
-    challenge: Challenge
-    tier: str
-
-    @property
-    def results(self) -> list[Path]:
-        """The result files, in the order of their names."""
-        return sorted((self.folder / RESULTS).glob("*.json"))
 
 
 def run(
@@ -46,13 +30,13 @@ def run(
     Raises UsageError on anything misspelt, VaestroError where the data are not to be had or the folder is in use or of another challenge.
     """
     found, notes = resolve(challenge)
-    settings = found.rules.tier(tier)
+    found.rules.tier(tier)  # refuses an unknown one before anything is made
     who = entrants(found.rules.entrants if only is None else only, enter)
     workers = default_jobs() if jobs is None else jobs
     if workers < 1:
         raise UsageError(f"jobs is {jobs}, and at least 1 process is needed; leave it out to use all {cores()} cores")
     folder = (out or Path("arena") / f"{found.rules.name}-{tier}").absolute()
-    with shown(settings, workers) as display:
+    with shown() as display:
         for note in notes:
             display.note(note)
         return compete(Arena(folder, found, tier), who, Local(workers), display)
@@ -118,46 +102,6 @@ def drop(file: Path, run_folder: Path) -> None:
     for kind in ("rows", "show"):
         file.with_name(f"{file.stem}.{kind}.npz").unlink(missing_ok=True)
     shutil.rmtree(run_folder, ignore_errors=True)
-
-
-def start(arena: Arena) -> None:
-    """Make the folder, or compare an old one's challenge with this one; raises VaestroError where they differ."""
-    about = identity(arena)
-    try:
-        arena.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise VaestroError(f"cannot make the folder {arena.folder}: {error.strerror}; choose another with --out") from None
-    if not (arena.folder / ARENA).is_file():
-        write_bytes(arena.folder / FILE, arena.challenge.file.read_bytes())
-        write_json(arena.folder / ARENA, about)
-        return
-    old = read_json(arena.folder / ARENA)
-    differ = [k for k in ("challenge", "version", "tier", "sha256") if old.get(k) != about[k]]
-    if differ:
-        changed = f"{differ[0]} is {old.get(differ[0])!r}, now {about[differ[0]]!r}"
-        raise VaestroError(f"{arena.folder} holds results of another challenge ({changed}); choose another folder with --out")
-    write_bytes(arena.folder / FILE, arena.challenge.file.read_bytes())  # words, entrants and published rows may have changed
-    write_json(arena.folder / ARENA, about)
-
-
-def identity(arena: Arena) -> dict[str, Any]:
-    """What `arena.json` says."""
-    rules = arena.challenge.rules
-    about = {"format": 1, "challenge": rules.name, "version": rules.version, "tier": arena.tier}
-    return about | {"sha256": rules.sha256(arena.tier), "where": arena.challenge.where}
-
-
-def open_arena(folder: Path | str) -> Arena:
-    """The arena in a folder; raises UsageError where there is none, VaestroError where its challenge was altered."""
-    folder = Path(folder)
-    if not (folder / ARENA).is_file():
-        raise UsageError(f"{folder} is not the folder of an arena, for it has no {ARENA}; `vaestro arena run CHALLENGE` makes one")
-    about = read_json(folder / ARENA)
-    challenge = read(folder / FILE, str(about.get("where", "")))
-    arena = Arena(folder, challenge, str(about.get("tier", "")))
-    if {k: v for k, v in identity(arena).items() if k != "where"} != {k: about.get(k) for k in identity(arena) if k != "where"}:
-        raise VaestroError(f"{folder / FILE} is not the challenge that {ARENA} describes; put the original back, or run it into another folder")
-    return arena
 
 
 def forget_failures(folder: Path | str) -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from vaestro.arena import CHALLENGES, load_challenge
-from vaestro.arena.running import ARENA
+from vaestro.arena.folder import ARENA
 from vaestro.errors import UsageError
 
 ARENAS = Path("arena")
