@@ -14,6 +14,7 @@ PYTHON ?= $(shell for p in python3 python python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+BENCHMARKS := $(filter-out benchmarks/measure.py benchmarks/reproduce.py,$(wildcard benchmarks/*.py))
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: help setup test fast slow gpu lint types format data arena reproduce bench docs clean
@@ -65,8 +66,9 @@ arena: data ## eight entrants trained, judged and ranked, with report.html; TIER
 reproduce: data ## published numbers against ours: hours, written to results/
 	@$(BIN)/python benchmarks/reproduce.py
 
-bench: $(STAMP) ## the claims about speed and memory, measured here
-	@for script in benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+bench: $(STAMP) ## the claims about speed and memory, measured here beside pythae: about twenty minutes
+	@$(BIN)/python -m pip install --quiet --no-deps pythae==0.1.2 cloudpickle imageio tqdm
+	@for script in $(BENCHMARKS); do echo "$$script"; $(BIN)/python "$$script"; done
 
 docs: $(STAMP) ## the code blocks of README and docs/, run
 	@$(PYTEST) -q tests/test_docs.py
