@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from vaestro import arena
+from vaestro.arena.running import resolve
 from vaestro.cli.shared import INTERRUPTED, console, print_json, wrote
 from vaestro.errors import VaestroError
 
@@ -14,7 +15,7 @@ def hold(what: tuple[str, str, Path | None], who: tuple[Sequence[str], Sequence[
     """Run (challenge, tier, out) with (entered, only), then print the board and write the report; Ctrl-C says how to go on."""
     challenge, tier, out = what
     if retry:
-        arena.forget_failures(out or place(challenge, tier))
+        forget(out or place(challenge, tier))
     try:
         folder = arena.run(challenge, tier, out, who[0], jobs, who[1])
     except KeyboardInterrupt:
@@ -25,9 +26,15 @@ def hold(what: tuple[str, str, Path | None], who: tuple[Sequence[str], Sequence[
     wrote(arena.report(folder), f"the report of {folder}; open it in a browser", [])
 
 
+def forget(folder: Path) -> None:
+    """Let failed entries be tried again, in an arena that is there already."""
+    if folder.is_dir():
+        arena.forget_failures(folder)
+
+
 def place(challenge: str, tier: str) -> Path:
     """Where `arena.run` puts its results when nobody says."""
-    return Path("arena") / f"{arena.load_challenge(challenge).rules.name}-{tier}"
+    return Path("arena") / f"{resolve(challenge)[0].rules.name}-{tier}"
 
 
 def print_board(board: arena.Board, as_json: bool) -> None:
