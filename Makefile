@@ -9,8 +9,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 TIER ?= quick
 JOBS ?= 2
-PYTHON ?= $(shell for p in python3 python python3.13 python3.12 python3.11; do \
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$p" && break; done)
+endif
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
@@ -26,7 +28,7 @@ setup: $(STAMP) ## a virtual environment in .venv with all that the project and 
 
 $(STAMP): pyproject.toml constraints.txt
 	@if [ -z "$(PYTHON)" ]; then echo "vaestro needs Python 3.11 or later and none was found; install one, or name it: make setup PYTHON=python3.12" >&2; exit 1; fi
-	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	@if ! { $(BIN)/python -m pip --version || $(BIN)/python -m ensurepip; } >/dev/null 2>&1; then \
 		"$(PYTHON)" -m venv --clear $(VENV) >/dev/null 2>&1 \
 		|| { "$(PYTHON)" -m venv --clear --without-pip $(VENV) && "$(PYTHON)" -m pip --python $(BIN)/python install --quiet pip; } >/dev/null 2>&1 \
 		|| { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment, for its venv or ensurepip module is missing; install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }; \
