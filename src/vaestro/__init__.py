@@ -1,8 +1,11 @@
 """A toolkit and an arena for variational autoencoders; every name is imported at its first use, so that `import vaestro` takes no time."""
 
 import importlib
+import os
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is imported: threads that wait actively cost tenfold on shared cores
 
 if TYPE_CHECKING:
     from vaestro import families, networks, objectives, plays, priors
