@@ -18,6 +18,7 @@ from vaestro.arena.worker import STOPPED, do, failed
 PATIENCE = 10  # deaths of a job's process in one session before it counts as failed
 PAUSE = 0.1  # seconds between looks at the processes
 PARTING = 15.0  # seconds that a stopped worker has to leave a checkpoint
+ALLOCATOR = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**30))  # glibc keeps freed memory: half the time of large convolutions
 
 
 @dataclass
@@ -93,7 +94,7 @@ class Local:
     def _start(self, job: Job, standing: Standing) -> _Slot:
         own = replace(job, threads=self.threads)
         job.log.parent.mkdir(parents=True, exist_ok=True)
-        environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
+        environment = os.environ | ALLOCATOR | {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
         with job.log.open("ab") as log:
             command = [sys.executable, "-m", "vaestro.arena.worker"]
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True)
@@ -113,8 +114,8 @@ class Local:
             stopped = status < 0 or status == STOPPED
             if stopped and self.deaths[job.id] < PATIENCE:
                 return False
-            reason = f"its process was ended by signal {-status} {PATIENCE} times" if stopped else f"its process ended with status {status}"
-            failed(job, f"{reason}, perhaps for lack of memory; what it said stands in {job.log.parent.name}/{job.log.name}")
+            times = f"was ended by signal {-status} {PATIENCE} times, perhaps for lack of memory" if stopped else f"ended with status {status}"
+            failed(job, f"its process {times}{_last_words(job)}")
         _tidy(job)
         standing.finish(job)
         return True
@@ -123,6 +124,12 @@ class Local:
 def cores() -> int:
     """The processor's cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _last_words(job: Job) -> str:
+    """The last line that a process wrote, and where the rest stands."""
+    said = job.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if job.log.is_file() else []
+    return f" ({said[-1]}; all that it said stands in {job.log.parent.name}/{job.log.name})" if said else ""
 
 
 def _tidy(job: Job) -> None:
