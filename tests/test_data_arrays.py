@@ -159,7 +159,7 @@ def test_refusals(arrays: dict, words: str) -> None:
 
 def test_held_out_rows_of_the_user() -> None:
     x, t, v = (RNG.integers(0, 17, (n, 4)) for n in (90, 7, 5))
-    x[0, 0] = 16
+    x[0, 0], t[0, 0] = 16, 0
     data = from_arrays("toy", {"x": x}, test={"x": t})
     assert (data.split("test").arrays["x"] == t).all() and dict(data.schema.rows) == {"train": 80, "validation": 10, "test": 7}
     data = from_arrays("toy", {"x": x}, test={"x": t}, validation={"x": v})
