@@ -13,6 +13,8 @@ from vaestro.arena.folder import Arena, open_arena
 from vaestro.arena.words import headline, smallest
 from vaestro.training.files import write_bytes
 
+PAIRED = "Intervals are of each entry alone; ranks stand on differences row by row, so two entries whose intervals overlap can still be told apart."
+
 
 def report(folder: Path | str, out: Path | str | None = None) -> Path:
     """Write the report of an arena's folder, by default `report.html` in it, and return its path.
@@ -46,7 +48,7 @@ def _top(made: Board) -> str:
 
 
 def _table(made: Board) -> str:
-    return f'<h2>The board</h2><p class="note">{escape(made.rule)}</p><div class="scroll">{intervals(made)}</div>{page.table(made)}'
+    return f'<h2>The board</h2><p class="note">{escape(made.rule)} {PAIRED}</p><div class="scroll">{intervals(made)}</div>{page.table(made)}'
 
 
 def _entries(arena: Arena, made: Board, entries: Mapping[str, Entry]) -> str:
