@@ -28,6 +28,7 @@ from vaestro.arena.scoring import fixed_rows, plane
 from vaestro.data import load
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.metrics import METRICS
+from vaestro.recipes import RECIPES
 from vaestro.training.runs import open_run
 
 TINY = ("vae:latents=3,hidden=16", "ae:latents=3,hidden=16")
@@ -46,7 +47,9 @@ def tiny(folder: Path, steps: int = 20, **changes: str) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def as_it_was(monkeypatch):
+    """One thread, for equal bits, and a book that forgets the recipes that a test put into it."""
+    monkeypatch.setattr(RECIPES, "_parts", dict(RECIPES._parts))
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
