@@ -16,7 +16,7 @@ endif
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-BENCHMARKS := $(filter-out benchmarks/measure.py benchmarks/reproduce.py,$(wildcard benchmarks/*.py))
+BENCHMARKS := $(filter-out benchmarks/anchors.py benchmarks/measure.py benchmarks/reproduce.py,$(wildcard benchmarks/*.py))
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: help setup test fast slow gpu lint types format data arena reproduce bench docs clean
