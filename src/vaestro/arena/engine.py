@@ -18,7 +18,6 @@ from vaestro.arena.worker import STOPPED, do, failed
 PATIENCE = 10  # deaths of a job's process in one session before it counts as failed
 PAUSE = 0.1  # seconds between looks at the processes
 PARTING = 15.0  # seconds that a stopped worker has to leave a checkpoint
-ALLOCATOR = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**30))  # glibc keeps freed memory: half the time of large convolutions
 
 
 @dataclass
@@ -94,7 +93,7 @@ class Local:
     def _start(self, job: Job, standing: Standing) -> _Slot:
         own = replace(job, threads=self.threads)
         job.log.parent.mkdir(parents=True, exist_ok=True)
-        environment = os.environ | ALLOCATOR | {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
+        environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
         with job.log.open("ab") as log:
             command = [sys.executable, "-m", "vaestro.arena.worker"]
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True)

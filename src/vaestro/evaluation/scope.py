@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vaestro.core import Batch, Seen, Value
+from vaestro.memory import keep_freed_memory
 from vaestro.seeds import mix
 
 
@@ -22,6 +23,7 @@ def forked(device: torch.device) -> Iterator[None]:
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """The model in evaluation mode and without gradients; every module's own mode is restored afterwards."""
+    keep_freed_memory()
     modes = [(m, m.training) for m in model.modules()]
     model.eval()
     try:

@@ -1,7 +1,7 @@
 """One step of training for any recipe: players move in turn, each on its own loss. Nothing here waits for the device."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch.nn.utils import get_total_norm
 
 from vaestro.core import observe
 from vaestro.errors import UsageError
+from vaestro.memory import keep_freed_memory
 from vaestro.plays import Clock, Move
 from vaestro.recipes import Recipe
 from vaestro.seeds import mix, reseed
@@ -45,10 +46,11 @@ class Loop:
     """
 
     def __init__(self, recipe: Recipe, seed: int, total: int, device: torch.device) -> None:
+        keep_freed_memory()
         self.recipe, self.seed, self.total, self.device = recipe, seed, total, device
         self.parts = recipe.parts.to(device).train()
         self.owned = owned(recipe)
-        self.watching = list(self.parts.modules())
+        self.watching = [m for m in self.parts.modules() if observe.dispatch(type(m)) is not observe.dispatch(object)]
         settings = recipe.training
         self.optimizers = {player: settings.optimizer(list(ps.values()), settings.learning_rate) for player, ps in self.owned.items()}
         self.average = {n: w.clone() for n, w in weights(self.parts).items()} if settings.ema else {}
@@ -65,7 +67,7 @@ class Loop:
         precision = self.recipe.training.precision
         moves = self.recipe.play(self.parts, batch, clock)
         while True:
-            with torch.autocast(self.device.type, precision, enabled=precision != torch.float32):  # one per move: its cache hides a player's step
+            with nullcontext() if precision == torch.float32 else torch.autocast(self.device.type, precision):  # anew for each move: its cache hides a step
                 move = next(moves, None)
             if move is None:
                 break
@@ -79,7 +81,8 @@ class Loop:
         optimizer, parameters = self.optimizers[move.player], list(self.owned[move.player].values())
         settings = self.recipe.training
         loss = move.loss.float().mean()
-        optimizer.zero_grad()
+        for parameter in parameters:
+            parameter.grad = None
         loss.backward(inputs=parameters)
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
         bad = norm.isfinite().logical_not().float()

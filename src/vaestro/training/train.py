@@ -129,9 +129,9 @@ class Trainer:
 
     @property
     def checks(self) -> int:
-        """How often a run validates: at most `CHECKS` times, and so that validation stays a twentieth of the work where a short run sees few rows."""
+        """How often a run validates: at most `CHECKS` times, and so that validation stays a fiftieth of the work where a short run sees few rows."""
         trained = self.progress.total * min(self.batches.batch, self.batches.rows)
-        return max(1, min(CHECKS, int(0.15 * trained / min(self.rows["validation"].rows, LOOK))))
+        return max(1, min(CHECKS, int(0.06 * trained / min(self.rows["validation"].rows, LOOK))))
 
     def final(self) -> dict[str, Tensor]:
         """The weights to use: the best ones under early stopping, else the last or averaged ones."""
