@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vaestro.conditional import through
-from vaestro.core import Batch, Model, Program, Site, content
+from vaestro.core import Batch, Model, Program, Site, content, draw
 
 
 def data_of(batch: Batch | None) -> Tensor | None:
@@ -34,7 +34,9 @@ class VAE(Model):
 
     def generate_x(self, n: int) -> Distribution:
         """p(x | z) at `n` draws of the prior, with gradients to the decoder: what a critic is shown."""
-        likelihood: Distribution = self.likelihood(self.prior().sample((n,)))
+        with torch.no_grad():
+            z, _ = draw(self.prior(), (n,))  # torch's own Normal.sample reads the least scale, so a step would wait for the device
+        likelihood: Distribution = self.likelihood(z)
         return likelihood
 
 

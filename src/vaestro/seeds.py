@@ -18,6 +18,7 @@ def reseed(seed: int, device: torch.device) -> None:
     """Seed the generators of the CPU and of `device` only: `torch.manual_seed` also queues calls for absent devices, half a millisecond each time."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
+        with torch.cuda.device(device):  # else a model on another than the current device would draw unseeded noise
+            torch.cuda.manual_seed(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)

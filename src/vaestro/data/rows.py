@@ -1,13 +1,14 @@
 """Rows as tensors: kept as their smallest integers, gathered where the model is, and turned into what models read."""
 
 import hashlib
+import warnings
 from collections.abc import Callable, Sequence
 from functools import singledispatch
 
 import torch
 from torch import Tensor
 
-from vaestro.data.kinds import Encoding
+from vaestro.data.kinds import Array, Encoding
 from vaestro.data.schema import Binary, Category, Integer, Kind, Real, Schema
 from vaestro.data.store import Split
 from vaestro.errors import UsageError
@@ -78,7 +79,7 @@ class Rows:
         self.rows, self.fields, self.device = split.rows, tuple(fields), torch.device(device)
         self.kinds = {name: schema[name].kind for name in fields}
         self.encodings = {name: split.encodings[name] for name in fields}
-        stored = {name: torch.from_numpy(split.arrays[name]) for name in fields}
+        stored = {name: _tensor(split.arrays[name]) for name in fields}
         gather = _gatherer(self.device, sum(t.numel() * t.element_size() for t in stored.values()))
         self._gather = {name: gather(t) for name, t in stored.items()}
 
@@ -91,6 +92,13 @@ class Rows:
 
     def _value(self, name: str, stored: Tensor) -> Tensor:
         return binary_draw(stored) if self.encodings[name] is Encoding.INTENSITY else unit(self.kinds[name], stored)
+
+
+def _tensor(array: Array) -> Tensor:
+    """The array's own memory as a tensor. A mapped file is read-only, of which torch warns; rows are only ever gathered from it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def _gatherer(device: torch.device, size: int) -> Callable[[Tensor], Gather]:

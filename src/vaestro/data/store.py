@@ -112,7 +112,8 @@ def header(schema: Schema, entries: Entries, report: PrepareReport) -> dict[str,
 def open_dataset(folder: Path | str) -> Dataset:
     """The data set stored in `folder`, its arrays mapped and not read; raises VaestroError where the folder is not sound.
 
-    Arrays are mapped copy-on-write: pages are shared with the file system's cache, and writing to them never reaches the disk.
+    Arrays are mapped for reading only: pages are shared with the file system's cache, and the data may be larger than memory (the system refuses a private,
+    writable map of more than there is).
     """
     folder = Path(folder)
     schema, entries, report, sha256 = _read_header(folder)
@@ -187,7 +188,7 @@ def _map(folder: Path, rows: int, column: Field, entry: Entry) -> Array:
     size, due = path.stat().st_size, start + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if size != due:
         raise VaestroError(f"{path} has {size} bytes where its header promises {due}; {REMEDY}")
-    return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def _npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:

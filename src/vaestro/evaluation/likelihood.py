@@ -14,7 +14,7 @@ from vaestro.core import Batch, Model, Trace, content, normalised
 from vaestro.data.schema import Field
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.scope import chunked, count, device_of, evaluating, forked, seeded, slice_rows
-from vaestro.seeds import mix
+from vaestro.seeds import mix, reseed
 
 Rows = np.ndarray[tuple[int], np.dtype[np.float64]]
 
@@ -132,7 +132,7 @@ def _score(model: Model, batch: Batch, samples: int, seeds: tuple[int, int], chu
     total, squares = (torch.full((rows,), -torch.inf, dtype=torch.float64, device=device) for _ in range(2))
     reconstruction, kl = (torch.zeros(rows, dtype=torch.float64, device=device) for _ in range(2))
     for number, start in enumerate(range(0, samples, chunk.samples)):
-        torch.manual_seed(mix(*seeds, 1, number))
+        reseed(mix(*seeds, 1, number), device)
         k = min(chunk.samples, samples - start)
         trace = model(batch, k)
         log_w = _wide(trace.log_w, k, rows)
