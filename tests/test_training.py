@@ -313,9 +313,9 @@ def test_budgets_become_steps_once(tmp_path):
 
 
 def test_early_stopping_keeps_the_best_weights(tmp_path):
-    run = trained(tmp_path / "r", "vae:hidden=64,latents=2,batch=8,learning_rate=0.05,patience=2", 2000)
+    run = trained(tmp_path / "r", "vae:hidden=64,latents=2,batch=8,learning_rate=0.05,rate=constant,patience=2", 6000)
     assert run.about["ended"].startswith("early stopping")
-    assert run.about["done_steps"] < 2000
+    assert run.about["done_steps"] < 6000
     lines = [line for line in run.log() if "validation" in line]
     assert lines[-3]["validation"] == min(line["validation"] for line in lines)
     assert load_tensors(tmp_path / "r" / "model.safetensors")[0].keys() == load_tensors(tmp_path / "r" / "best.safetensors")[0].keys()

@@ -6,7 +6,8 @@ from vaestro.arena.checking import Check, check
 from vaestro.arena.making import new
 from vaestro.arena.report import report
 from vaestro.arena.running import forget_failures, run
+from vaestro.arena.text import render
 
 CHALLENGES = tuple(shipped())
 
-__all__ = ["CHALLENGES", "Board", "Challenge", "Check", "board", "check", "forget_failures", "load_challenge", "new", "report", "run", "write_board"]
+__all__ = ["CHALLENGES", "Board", "Challenge", "Check", "board", "check", "forget_failures", "load_challenge", "new", "render", "report", "run", "write_board"]

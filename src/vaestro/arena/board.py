@@ -95,12 +95,6 @@ class Board:
         """A column by its metric's name."""
         return next(c for c in self.columns if c.name == name)
 
-    def text(self, width: int = 120) -> str:
-        """The board for a terminal."""
-        from vaestro.arena.text import render  # it reads this module
-
-        return render(self, width)
-
     def to_json(self) -> dict[str, Any]:
         """The board as JSON, numbers to six digits."""
         published = [p.model_dump() for p in self.published]

@@ -13,7 +13,7 @@ SHORT = {"reconstruction_mse": "recon. error", "cross_entropy": "cross-ent.", "a
 STATES = {"unranked": "-", "incomplete": "...", "failed": "x", "ranked": ""}
 
 
-def render(board: Board, width: int) -> str:
+def render(board: Board, width: int = 120) -> str:
     """The table, the headline and the notes as plain text of at most `width` characters a line; the same bytes every time."""
     file = io.StringIO()
     console = Console(file=file, width=width, color_system=None, highlight=False, markup=False, emoji=False, legacy_windows=False, force_terminal=False)

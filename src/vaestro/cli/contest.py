@@ -43,7 +43,7 @@ def print_board(board: arena.Board, as_json: bool) -> None:
         print_json(board.to_json())
         return
     to = console()
-    typer.echo(board.text(to.width if to.is_terminal else 160))
+    typer.echo(arena.render(board, to.width if to.is_terminal else 160))
 
 
 def made(challenge: arena.Challenge) -> None:
