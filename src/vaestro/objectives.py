@@ -5,14 +5,15 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from vaestro.core import Trace
 
-Objective: TypeAlias = Callable[[Trace], Tensor]
+Objective: TypeAlias = Callable[[Trace], Float[Tensor, " b"]]
 
 
-def mean_exp(log_w: Tensor) -> Tensor:
+def mean_exp(log_w: Float[Tensor, " k *b"]) -> Float[Tensor, " *b"]:
     """log (1/k) sum_k exp(log_w) over the leading axis: [k, b] to [b]."""
     return log_w.logsumexp(0) - math.log(len(log_w))
 
@@ -30,7 +31,7 @@ def reconstruction() -> Objective:
     return lambda t: -t.log_px.mean(0) + t.penalty
 
 
-def iwae(trace: Trace) -> Tensor:
+def iwae(trace: Trace) -> Float[Tensor, " b"]:
     """Minus the importance-weighted bound: -log (1/k) sum_k p(x, z_k) / q(z_k | x). Nats per row, [b].
 
     Burda et al. 2016, eq. 8: the gradient of this value is the paper's estimator, and the value is the bound itself.
@@ -44,7 +45,7 @@ def free_bits(floor: float) -> Objective:
     Kingma et al. 2016, eq. 15. Where prior and posterior do not split into dimensions, j runs over the latent sites.
     """
 
-    def objective(t: Trace) -> Tensor:
+    def objective(t: Trace) -> Float[Tensor, " b"]:
         kl = torch.as_tensor(0.0)
         for d in t.latents.values():
             try:

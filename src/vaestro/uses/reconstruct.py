@@ -1,6 +1,7 @@
 """What a model makes of given rows."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from vaestro.seeds import mix
@@ -9,7 +10,7 @@ from vaestro.training.runs import Run
 
 
 @torch.no_grad()
-def reconstruct(run: Run, x: Tensor, seed: int = 0) -> Tensor:
+def reconstruct(run: Run, x: Float[Tensor, "b ..."], seed: int = 0) -> Float[Tensor, "b ..."]:
     """The mean of p(x | z) at one draw z ~ q(z | x) a row: [b, *shape] to the same, in unit values."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(seed, 8))
@@ -19,7 +20,7 @@ def reconstruct(run: Run, x: Tensor, seed: int = 0) -> Tensor:
 
 
 @torch.no_grad()
-def embed(run: Run, x: Tensor) -> Tensor:
+def embed(run: Run, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b latents"]:
     """The posterior means of all latent groups, [b, latents]: a map of the rows that is the same every time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
