@@ -25,9 +25,24 @@ class Network(nn.Module):
         return rows.reshape(rows.shape[0], *self.outputs)
 
 
+REACH = 784  # inputs from which on a linear layer is wide
+
+
+class Wide(nn.Linear):
+    """A linear layer of many inputs, computed as if they were 784: weights are larger and inputs smaller by inputs / 784, so it starts as any other.
+
+    An optimiser such as Adam moves every weight by its learning rate whatever the gradient, so an output moves with the sum of the inputs; on large
+    pictures the first steps would throw it far. Here a step moves an output no further than on 784 inputs (Yang et al. 2021, table 8: rates by fan-in).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, inputs] to [n, outputs]."""
+        return super().forward(x * (REACH / self.in_features))
+
+
 def linear(inputs: int, outputs: int, gain: float = 1.0) -> nn.Linear:
     """A linear layer whose outputs have the variance gain^2 on inputs of unit variance, and whose biases start at 0 (LeCun et al. 1998; He et al. 2015)."""
-    layer = nn.Linear(inputs, outputs)
-    nn.init.normal_(layer.weight, std=gain / math.sqrt(inputs))
+    layer = nn.Linear(inputs, outputs) if inputs <= REACH else Wide(inputs, outputs)
+    nn.init.normal_(layer.weight, std=gain / math.sqrt(inputs) * max(1.0, inputs / REACH))
     nn.init.zeros_(layer.bias)
     return layer
