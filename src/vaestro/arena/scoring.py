@@ -11,7 +11,7 @@ from torch import Tensor
 from vaestro.arena.challenge import Challenge, Tier
 from vaestro.arena.result import Arrays, cells
 from vaestro.core import Batch
-from vaestro.data.rows import Rows, order
+from vaestro.data.rows import Rows
 from vaestro.data.schema import Category, Real
 from vaestro.data.store import Dataset
 from vaestro.evaluation.judge import Features, Pca, load
@@ -20,19 +20,15 @@ from vaestro.evaluation.metrics.base import Need
 from vaestro.evaluation.metrics.subject import is_picture
 from vaestro.evaluation.scope import forked
 from vaestro.training.runs import Run
+from vaestro.uses.evaluate import fixed_rows
 from vaestro.uses.generate import generate
 from vaestro.uses.reconstruct import reconstruct
 
-ROWS_SEED, SCORE_SEED = 0, 0  # one for all entries, so that they are compared on the same rows and the same random numbers
+SCORE_SEED = 0  # one for all entries, so that they are compared on the same random numbers
 AT_ONCE = 250
 SAMPLES, BESIDE = 64, 16  # pictures shown of an entry
 LOOK = 10_000  # training rows that principal components are fitted to
 LINES = 100  # of the log that are kept
-
-
-def fixed_rows(total: int, wanted: int) -> Tensor:
-    """Which rows are scored, ascending: the same random choice for everybody, for files are often sorted by difficulty."""
-    return order(total, min(total, wanted), ROWS_SEED, 0)[0].sort().values
 
 
 def subject(run: Run, data: Dataset, challenge: Challenge, tier: Tier) -> Subject:
