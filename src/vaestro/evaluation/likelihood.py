@@ -1,6 +1,8 @@
 """The log-likelihood of each row, by importance sampling in chunks, with the bounds that lie under it."""
 
 import math
+from array import array
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
@@ -164,7 +166,7 @@ def importance(
     Raises UsageError for a model without a density, no rows or numbers below 1; VaestroError where a weight is not a number.
     """
     _check(samples, chunk)
-    parts: list[dict[str, Tensor]] = []
+    kept: dict[str, array[float]] = defaultdict(lambda: array("d"))  # eight bytes a number; a small tensor for each chunk would take a hundred times that
     with forked(device_of(model)), evaluating(model):
         stream = (b for b in seeded(batches, seed) if count(b))
         first = next(stream, None)
@@ -176,8 +178,9 @@ def importance(
         for number, (batch, real) in enumerate(chunked(chain([first], stream), chunk.rows)):
             scored = _score(model, batch, samples, (seed, number), chunk)
             _refuse_broken(scored["log_px"][:real], number * chunk.rows, name)
-            parts.append({n: v[:real].cpu() for n, v in scored.items()})
-    return _collect({n: torch.cat([p[n] for p in parts]).numpy() for n in parts[0]}, samples, seed, chunk)
+            for n, v in scored.items():
+                kept[n].frombytes(v[:real].cpu().numpy().tobytes())
+    return _collect({n: np.array(numbers) for n, numbers in kept.items()}, samples, seed, chunk)
 
 
 def _refuse_broken(log_px: Tensor, first: int, name: str) -> None:
