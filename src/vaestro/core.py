@@ -52,12 +52,16 @@ class Draw(NamedTuple):
         return kl if isinstance(self.seen, bool) else torch.where(self.seen, 0.0, kl)
 
     @property
-    def kl_entries(self) -> Tensor:
-        """KL(q || p) of each entry of the event, in nats, where both sides factorise; raises TypeError where they do not."""
+    def kl_by_dimension(self) -> Tensor | None:
+        """The mean over draws and rows of KL(q || p) of each latent dimension, [dimensions], in nats; None where it does not split into dimensions."""
         q, p = self.posterior, self.prior
         if not (isinstance(q, Independent) and isinstance(p, Independent)):
-            raise TypeError(f"the KL from {type(q).__name__} to {type(p).__name__} does not split into latent dimensions")
-        return kl_divergence(q.base_dist, p.base_dist)
+            return None
+        try:
+            each = kl_divergence(q.base_dist, p.base_dist)
+        except NotImplementedError:
+            return None
+        return each.flatten(0, -1 - len(p.event_shape)).mean(0).flatten()
 
 
 class Trace(dict[str, Draw]):

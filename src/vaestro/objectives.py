@@ -48,10 +48,8 @@ def free_bits(floor: float) -> Objective:
     def objective(t: Trace) -> Float[Tensor, " b"]:
         kl = torch.as_tensor(0.0)
         for d in t.latents.values():
-            try:
-                groups = d.kl_entries.flatten(0, -1 - len(d.prior.event_shape)).mean(0)
-            except (TypeError, NotImplementedError):
-                groups = d.kl.mean()
+            split = d.kl_by_dimension
+            groups = d.kl.mean() if split is None else split
             kl = kl + groups.clamp(min=floor).sum()
         return kl - t.log_px.mean(0) + t.penalty
 

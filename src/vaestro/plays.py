@@ -73,10 +73,10 @@ def vae_gan(gamma: float) -> Play:
     The decoder's adversarial loss is the non-saturating one.
     """
 
-    def pictures(parts: nn.ModuleDict, batch: Batch) -> tuple[Trace, Tensor, Tensor]:
-        trace = parts["model"](batch)
+    def pictures(parts: nn.ModuleDict, batch: Batch) -> tuple[Tensor, Tensor]:
+        made = centre(parts["model"](batch)["x"].prior)[0]
         dream: Distribution = parts["model"].generate_x(len(content(batch["x"])))  # type: ignore[operator]
-        return trace, centre(trace["x"].prior)[0], centre(dream)
+        return made, centre(dream)
 
     def far(real: Tensor, made: Tensor) -> Tensor:
         return 0.5 * (real - made).square().flatten(1).sum(-1)
@@ -86,12 +86,12 @@ def vae_gan(gamma: float) -> Play:
         trace = parts["model"](batch)
         distance = far(critic(x)[0], critic(centre(trace["x"].prior)[0])[0])
         yield Move("encoder", trace.kl + distance, {**terms_of(trace), "features": distance.mean().detach()}, trace)
-        _, made, dream = pictures(parts, batch)
+        made, dream = pictures(parts, batch)
         features, fake = critic(made)
         fooling = F.softplus(-fake) + F.softplus(-critic(dream)[1])
         yield Move("decoder", gamma * far(critic(x)[0], features) + fooling, {"fooling": fooling.mean().detach()})
         with torch.no_grad():
-            _, made, dream = pictures(parts, batch)
+            made, dream = pictures(parts, batch)
         telling = F.softplus(-critic(x)[1]) + F.softplus(critic(made)[1]) + F.softplus(critic(dream)[1])
         yield Move("critic", telling, {"telling": telling.mean().detach()})
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vaestro.core import Draw, Model, Site, Trace, run, take
 from vaestro.errors import UsageError, VaestroError
-from vaestro.evaluation.metrics.subject import centre
+from vaestro.evaluation.metrics.subject import mean_or_draw
 from vaestro.training.runs import Run
 
 NEEDED = ("onnx", "onnxscript")
@@ -38,7 +38,7 @@ class Encoder(nn.Module):
         def choose(site: Site) -> Draw:
             if site.posterior is None:
                 return Draw(x, site.prior, None, 0.0, 0.0, True)
-            mean = centre(site.posterior).expand(x.shape[0], *site.posterior.event_shape)  # no len(x): that would fix the number of rows
+            mean = mean_or_draw(site.posterior).expand(x.shape[0], *site.posterior.event_shape)  # no len(x): that would fix the number of rows
             means.append(mean.flatten(1))
             return Draw(mean, site.prior, site.posterior, 0.0, 0.0, False)
 

@@ -28,13 +28,8 @@ def posterior_means(trace: Trace) -> dict[str, Tensor]:
 
 def kl_by_dimension(trace: Trace) -> dict[str, Tensor]:
     """The mean KL of each latent dimension, by site, in nats; sites whose KL does not split into dimensions are left out."""
-    found = {}
-    for name, d in trace.latents.items():
-        try:
-            found[name] = d.kl_entries.flatten(0, -1 - len(d.prior.event_shape)).mean(0).flatten()
-        except (TypeError, NotImplementedError):
-            continue
-    return found
+    split = {name: d.kl_by_dimension for name, d in trace.latents.items()}
+    return {name: kl for name, kl in split.items() if kl is not None}
 
 
 def informative(latents: int, active: int, kl: Iterable[Tensor]) -> int:

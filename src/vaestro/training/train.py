@@ -14,6 +14,7 @@ from vaestro.core import prepare
 from vaestro.data.rows import Batches, Rows
 from vaestro.data.store import Dataset
 from vaestro.errors import VaestroError
+from vaestro.evaluation.scope import evaluating, forked
 from vaestro.recipes import Call
 from vaestro.seeds import mix
 from vaestro.training.budget import Budget, quickest, seconds_a_step
@@ -149,11 +150,9 @@ class Trainer:
             raise VaestroError(f"the last {self.stuck} gradients were infinite or NaN; lower learning_rate, set clip=1, or look for broken values in the data")
 
     def _validate(self) -> Line:
-        with self._quiet(2), self.loop.averaged():
-            self.recipe.parts.eval()
+        with self._quiet(2), self.loop.averaged(), evaluating(self.recipe.parts):
             index = torch.arange(min(self.rows["validation"].rows, LOOK))
             signs = vital_signs(self.recipe, (self.rows["validation"].batch(i) for i in index.split(250)), self.loop.n / self.progress.total)
-            self.recipe.parts.train()
         score = signs["validation"]
         self.progress.score = score
         better = score < self.progress.best
@@ -165,7 +164,7 @@ class Trainer:
     @contextmanager
     def _quiet(self, stream: int) -> Iterator[None]:
         """Random numbers of their own, without gradients, so that looking changes nothing."""
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []), torch.no_grad():
+        with forked(self.device), torch.no_grad():
             torch.manual_seed(mix(self.plan.seed, -stream))
             yield
 

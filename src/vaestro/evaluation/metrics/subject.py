@@ -135,7 +135,7 @@ def is_discrete(dist: Distribution) -> bool:
         return False
 
 
-def centre(dist: Distribution) -> Tensor:
+def mean_or_draw(dist: Distribution) -> Tensor:
     """The mean of a continuous distribution that has one, else one draw (such as the codes of a quantiser, whose mean is no code)."""
     if is_discrete(dist):
         return draw(dist, ())[0]
@@ -162,7 +162,7 @@ def central(model: Model, batch: Batch) -> Trace:
     def choose(site: Site) -> Draw:
         if site.posterior is None or site.name in given:
             return take(site, (rows,), given.get(site.name))
-        value = centre(site.posterior).expand(rows, *site.posterior.event_shape)
+        value = mean_or_draw(site.posterior).expand(rows, *site.posterior.event_shape)
         return Draw(value, site.prior, site.posterior, 0.0, 0.0, False)
 
     return run(model.program(batch), choose)
