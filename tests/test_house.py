@@ -23,8 +23,8 @@ FILE_LINES, FUNCTION_LINES, ARGUMENTS = 300, 45, 6
 
 LAYERS = (  # a module imports from its own layer and from those above it in this list, never from one below
     ("core", "errors", "registry", "schedules", "seeds", "memory", "data.schema"),
-    ("data", "families", "networks"),
-    ("conditional", "priors", "models", "objectives", "optimizers"),
+    ("data", "families", "networks", "flows"),
+    ("conditional", "priors", "posteriors", "models", "objectives", "optimizers"),
     ("plays",),
     ("recipes",),
     ("evaluation",),
@@ -158,7 +158,7 @@ def foreign(modules: Iterable[str]) -> set[str]:
 @every_file
 def test_what_a_file_imports_is_declared(path: Path) -> None:
     core = distributions(project()["dependencies"])
-    extras = distributions(line for name in ("science", "onnx", "tensorboard") for line in project()["optional-dependencies"][name])
+    extras = distributions(line for name in ("science", "onnx", "tensorboard", "flows") for line in project()["optional-dependencies"][name])
     assert foreign(loaded(path)) <= core, "import it where it is used, or make it a dependency"
     assert foreign(name for node in ast.walk(tree(path)) for name in imported(node)) <= core | extras
 

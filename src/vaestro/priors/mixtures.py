@@ -1,7 +1,7 @@
-"""Priors: distributions that may be learnt, never ways to compute a KL."""
+"""Mixtures of Gaussians as priors: free ones, and the posterior at learnt pseudo-inputs."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -9,24 +9,10 @@ from torch.distributions import Distribution, Independent, Normal, constraints
 
 from vaestro.conditional import Conditional
 from vaestro.core import prepare
-from vaestro.data.schema import Field, Real, Shape
+from vaestro.data.schema import Field, Real
 from vaestro.errors import UsageError
 from vaestro.families.base import Sizes, positive, precise
-from vaestro.registry import Registry
-
-
-class StandardNormal(nn.Module):
-    """N(0, I) over events of any shape: log p(z) = -sum z^2 / 2 - D ln(2 pi) / 2, in nats."""
-
-    zeros: Tensor
-
-    def __init__(self, shape: Shape) -> None:
-        super().__init__()
-        self.register_buffer("zeros", torch.zeros(shape), persistent=False)
-
-    def forward(self) -> Distribution:
-        """The distribution, of batch shape ()."""
-        return Independent(Normal(self.zeros, torch.ones_like(self.zeros), validate_args=False), self.zeros.dim(), validate_args=False)
+from vaestro.priors.base import PRIORS
 
 
 class DiagonalMixture(Distribution):
@@ -140,16 +126,6 @@ def _(part: Vamp, data: Mapping[str, Tensor]) -> None:
 def _check(components: int) -> None:
     if components < 1:
         raise UsageError(f"a mixture cannot have {components} components; give one or more")
-
-
-Prior = Callable[[int, Conditional, Field], nn.Module]
-PRIORS: Registry[Prior] = Registry("prior")
-
-
-@PRIORS.register
-def standard_normal(latents: int, posterior: Conditional, field: Field) -> nn.Module:
-    """N(0, I) over [latents] (Kingma & Welling 2014)."""
-    return StandardNormal((latents,))
 
 
 @PRIORS.register
