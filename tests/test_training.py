@@ -23,7 +23,7 @@ from vaestro.recipes import call_of, parse
 from vaestro.recipes.own import from_modules
 from vaestro.seeds import mix
 from vaestro.training import runs, train
-from vaestro.training.budget import Budget
+from vaestro.training.budget import Budget, core, wall
 from vaestro.training.files import load_tensors, locked, save_tensors
 from vaestro.training.loop import Loop, weights
 from vaestro.training.record import cut_back, read_lines
@@ -310,6 +310,14 @@ def test_budgets_become_steps_once(tmp_path):
     run = api.train(SMALL, "digits-dynamic", seconds=1.5, out=tmp_path / "r")
     assert 10 <= run.about["done_steps"] <= run.about["steps"]  # fewer where the machine became slower than it was measured
     assert (run.about["done_steps"] == run.about["steps"]) == (run.about["ended"] == "budget")
+
+
+def test_a_busy_machine_takes_nothing_from_a_budget_of_the_core(tmp_path):
+    before = core(), wall()
+    time.sleep(0.3)
+    assert core() - before[0] < 0.1 < 0.25 < wall() - before[1]
+    run = runs.train(replace(plan(SMALL, 1), budget=Budget(seconds=0.5, clock=core)), tmp_path / "r")
+    assert run.about["budget"] == {"steps": None, "seconds": 0.5, "clock": "core"}
 
 
 def test_early_stopping_keeps_the_best_weights(tmp_path):

@@ -17,7 +17,7 @@ from vaestro.data.store import Dataset
 from vaestro.errors import UsageError, VaestroError, did_you_mean
 from vaestro.evaluation.metrics import METRICS, Metric
 from vaestro.recipes import parse
-from vaestro.training.budget import Budget
+from vaestro.training.budget import Budget, core
 
 FILE = "challenge.toml"
 SHIPPED = Path(str(files("vaestro.arena") / "challenges"))
@@ -62,8 +62,8 @@ class Tier(Part):
 
     @property
     def budget(self) -> Budget:
-        """What a run may use."""
-        return Budget(self.steps, self.seconds)
+        """What a run may use; its seconds are those of its own core, so that no entrant pays for what else the machine does."""
+        return Budget(self.steps, self.seconds, core)
 
 
 class Headline(Part):

@@ -14,7 +14,7 @@ from vaestro.data.schema import Field, Schema
 from vaestro.data.store import Dataset
 from vaestro.errors import UsageError, VaestroError
 from vaestro.recipes import Call, Recipe, recorded
-from vaestro.training.budget import Budget
+from vaestro.training.budget import CLOCKS, Budget
 from vaestro.training.device import choose, machine
 from vaestro.training.files import digest, load_tensors, locked, read_json, save_tensors, write_json
 from vaestro.training.record import Line, Log, Watch, read_lines
@@ -108,7 +108,7 @@ def resume(folder: Path, *, data: Dataset | None = None, call: Call | None = Non
         plan = Plan(
             call or call_in(about),
             same_data(about, data or load(about["data"]["source"])),
-            Budget(about["budget"]["steps"], about["budget"]["seconds"]),
+            Budget(about["budget"]["steps"], about["budget"]["seconds"], CLOCKS[about["budget"].get("clock", "wall")]),
             about["seed"],
             about["device"],
         )
@@ -131,7 +131,7 @@ def describe(plan: Plan, source: str, trainer: Trainer) -> dict[str, Any]:
         "keywords": plan.call.resolved(trainer.recipe.training).to_json(),
         "data": {"source": source, "sha256": plan.data.sha256, "schema": schema.to_json()},
         "seed": plan.seed,
-        "budget": {"steps": plan.budget.steps, "seconds": plan.budget.seconds},
+        "budget": {"steps": plan.budget.steps, "seconds": plan.budget.seconds, "clock": CLOCKS.name_of(plan.budget.clock)},
         "steps": trainer.progress.total,
         "device": str(trainer.device),
         "threads": torch.get_num_threads(),

@@ -1,7 +1,6 @@
 """Training a run in its folder, and taking up one that was stopped."""
 
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from vaestro.errors import VaestroError
 from vaestro.evaluation.scope import evaluating, forked
 from vaestro.recipes import Call
 from vaestro.seeds import mix
-from vaestro.training.budget import Budget, quickest, seconds_a_step
+from vaestro.training.budget import Budget, quickest, seconds_a_step, wall
 from vaestro.training.device import choose
 from vaestro.training.files import load_tensors, save_tensors
 from vaestro.training.loop import Fetch, Loop, weights
@@ -75,8 +74,9 @@ class Trainer:
         """Seconds a step, measured on a copy that is thrown away, at the number of threads that makes them fewest."""
         assert self.plan.budget.seconds is not None
         copy = Loop(self.plan.call.cook(self.plan.data.schema, self.plan.seed), self.plan.seed, 1000, self.device)
-        limit = min(3.0, 0.2 + 0.04 * self.plan.budget.seconds)
-        return quickest(lambda: seconds_a_step(copy, self.fetch, limit / 2), {1, torch.get_num_threads()} if self.device.type == "cpu" else set())
+        limit, clock = min(3.0, 0.2 + 0.04 * self.plan.budget.seconds), self.plan.budget.clock
+        threads = {1, torch.get_num_threads()} if self.device.type == "cpu" else set()
+        return quickest(lambda: seconds_a_step(copy, self.fetch, limit / 2, clock), threads)
 
     def begin(self, total: int | None = None, start: dict[str, Tensor] | None = None) -> None:
         """Stand before the first step: the budget becomes steps, parts look at some rows, or take over another run's weights."""
@@ -106,18 +106,19 @@ class Trainer:
     def go(self) -> str:
         """Train to the end and say why it ended; an interruption leaves a checkpoint behind."""
         logs, checks = math.ceil(self.progress.total / LOGS), math.ceil(self.progress.total / self.checks)
-        base, last = time.monotonic() - self.progress.elapsed, time.monotonic()
+        clock = self.plan.budget.clock
+        base, last = clock() - self.progress.elapsed, wall()
         try:
             while self.loop.n < self.progress.total:
                 self.loop.step(self.fetch(self.loop.n))
-                n, now = self.loop.n, time.monotonic()
-                self.progress.elapsed = now - base
+                n = self.loop.n
+                self.progress.elapsed = clock() - base
                 check = n % checks == 0 or n == self.progress.total
                 if check or n % logs == 0:
                     self._write(self._validate() if check else {})
-                if now - last > EVERY:
+                if wall() - last > EVERY:
                     self.checkpoint()
-                    last = time.monotonic()
+                    last = wall()
                 patience = self.recipe.training.patience
                 if patience is not None and self.progress.waited >= patience:
                     return f"early stopping: {patience} validations without a better score"
