@@ -192,19 +192,25 @@ def _loss(metric: str) -> Any:
 
 
 def _ranks(groups: Sequence[Sequence[Entry]], metric: str) -> intervals.Ranks | None:
-    """Ranks by paired differences on the same seeds, and on the same rows where the metric is a mean over rows."""
-    if not groups:
-        return None
+    """Ranks by paired differences of losses."""
+    return intervals.ranks(differences(groups, metric)) if groups else None
+
+
+def differences(groups: Sequence[Sequence[Entry]], metric: str) -> intervals.Estimate:
+    """The paired differences of the losses of some recipes' runs, [i, j] = i - j: on the same seeds, and on the same rows where the metric is a mean over rows.
+
+    A loss is the metric itself where lower is better, its negative where higher is, and |ln value| where nearer to one is.
+    """
     direction = METRICS[metric].direction
     by_row = all(e.result.metrics[metric].per_row for runs in groups for e in runs)
     if by_row and direction is not Direction.ONE and min(len(e.rows[metric]) for runs in groups for e in runs) > 1:
         sign = 1.0 if direction is Direction.LOWER else -1.0
-        return intervals.ranks(intervals.pairwise(sign * np.array([[e.rows[metric] for e in runs] for runs in groups])))
+        return intervals.pairwise(sign * np.array([[e.rows[metric] for e in runs] for runs in groups]))
     held = [[e.result.metrics[metric] for e in runs] for runs in groups]
     losses = np.array([[direction.loss(c.value) for c in cells] for cells in held])
     scale = np.array([[1 / abs(c.value) if direction is Direction.ONE else 1.0 for c in cells] for cells in held])  # of |ln v|
     errors = np.array([[c.error or 0.0 for c in cells] for cells in held]) * scale
-    return intervals.ranks(intervals.pairwise_values(losses, errors))
+    return intervals.pairwise_values(losses, errors)
 
 
 def _line(call: str, runs: Sequence[Entry], rules: Rules, seeds: Sequence[int], place: tuple[int, int, int] | None) -> Line:

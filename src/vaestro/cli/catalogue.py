@@ -13,6 +13,7 @@ from vaestro.cli.challenges import challenge_card, challenge_rows
 from vaestro.data.sources import SOURCES
 from vaestro.errors import UsageError, did_you_mean
 from vaestro.recipes import RECIPES, Call, Entry, Training
+from vaestro.recipes.rows import ours
 from vaestro.registry import Registry
 from vaestro.uses.sources import source_card, sources
 
@@ -61,7 +62,7 @@ def recipe_row(entry: Entry) -> dict[str, Any]:
 def recipe_card(entry: Entry) -> dict[str, Any]:
     """All that is known of a recipe."""
     own = {"keywords": keywords(entry), "training": training_keywords(entry)}
-    return {**recipe_row(entry), "formula": entry.formula, "published": entry.published, **own}
+    return {**recipe_row(entry), "formula": entry.formula, "published": entry.published, "ours": ours(entry.name), **own}
 
 
 def catalogue() -> dict[str, list[dict[str, Any]]]:
