@@ -16,10 +16,10 @@ endif
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-BENCHMARKS := $(filter-out benchmarks/anchors.py benchmarks/measure.py benchmarks/reproduce.py benchmarks/zoo.py benchmarks/claims.py,$(wildcard benchmarks/*.py))
+BENCHMARKS := $(filter-out benchmarks/anchors.py benchmarks/measure.py benchmarks/reproduce.py benchmarks/zoo.py benchmarks/claims.py benchmarks/ladder.py benchmarks/optimizers.py,$(wildcard benchmarks/*.py))
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help setup test fast slow gpu lint types format data arena reproduce zoo claims bench docs clean
+.PHONY: help setup test fast slow gpu lint types format data arena reproduce zoo claims ladder bench docs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS=$$'\t' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
@@ -73,6 +73,9 @@ zoo: data ## every recipe at equal time, two minutes a run: a row each in result
 
 claims: data ## what each method claims, at equal steps with three seeds: a verdict each in results/; hours
 	@$(BIN)/python benchmarks/claims.py --jobs $(JOBS)
+
+ladder: data ## sharper images, one change at a time, with the picture that the docs show; about an hour
+	@$(BIN)/python benchmarks/ladder.py --jobs $(JOBS)
 
 bench: $(STAMP) ## the claims about speed and memory, measured here beside pythae: about twenty minutes
 	@$(BIN)/python -m pip install --quiet --no-deps pythae==0.1.2 cloudpickle imageio tqdm

@@ -18,6 +18,7 @@ from torch import nn
 from vaestro import api
 from vaestro.data import load
 from vaestro.errors import UsageError, VaestroError
+from vaestro.optimizers import OPTIMIZERS
 from vaestro.plays import Move
 from vaestro.recipes import call_of, parse
 from vaestro.recipes.own import from_modules
@@ -92,7 +93,7 @@ def test_killed_at_random_and_resumed_it_ends_with_equal_bits(tmp_path, call, st
 
 def test_the_loop_returns_to_a_state_exactly():
     data, x = load("digits-dynamic"), torch.rand(16, 1, 8, 8).round()
-    for call in (SMALL, SMALL + ",optimizer=adamax", SMALL + ",optimizer=sgd,learning_rate=0.0001", TWO_PLAYERS):
+    for call in (*(f"{SMALL},optimizer={name},learning_rate=0.0001" for name in OPTIMIZERS), TWO_PLAYERS):
         loops = [Loop(parse(call).cook(data.schema), 3, 20, torch.device("cpu")) for _ in range(2)]
         for _ in range(4):
             loops[0].step(lambda: {"x": x})
@@ -118,7 +119,7 @@ class Poison:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "adamax"])
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
 def test_a_step_without_a_finite_gradient_is_skipped_and_counted(value, optimizer):
     data = load("digits-dynamic")
     recipe = parse(f"{SMALL},optimizer={optimizer},learning_rate=0.001,clip=1").cook(data.schema)

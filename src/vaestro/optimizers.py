@@ -36,6 +36,18 @@ def sgd(parameters: Iterable[nn.Parameter], learning_rate: float) -> optim.Optim
     return optim.SGD(parameters, learning_rate, momentum=0.9, nesterov=True, fused=True)
 
 
+@OPTIMIZERS.register
+def nadam(parameters: Iterable[nn.Parameter], learning_rate: float) -> optim.Optimizer:
+    """Dozat 2016: Adam with Nesterov momentum."""
+    return optim.NAdam(parameters, learning_rate)
+
+
+@OPTIMIZERS.register
+def radam(parameters: Iterable[nn.Parameter], learning_rate: float) -> optim.Optimizer:
+    """Liu et al. 2020: Adam whose first steps are held back while its variance is not yet known."""
+    return optim.RAdam(parameters, learning_rate)
+
+
 PRECISIONS: Registry[torch.dtype] = Registry("precision")
 PRECISIONS.add("float32", torch.float32)  # no autocast
 PRECISIONS.add("bfloat16", torch.bfloat16)  # mixed: matrix products in bfloat16, weights, losses and densities in float32
