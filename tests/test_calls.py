@@ -13,8 +13,28 @@ from vaestro.testing import check_play, check_recipe, toy_batch, toy_schema
 from vaestro.training.loop import Loop
 
 TINY = {
+    "capacity": "latents=3,hidden=16",
+    "cyclical": "latents=3,hidden=16",
+    "free_bits_vae": "latents=3,hidden=16",
+    "geco": "latents=3,hidden=16",
+    "sigma_vae": "latents=3,hidden=16",
+    "delta_vae": "latents=4,width=2,hidden=16,rate=1.0",
+    "delta_gaussian": "latents=3,hidden=16,rate=1.0",
+    "curriculum": "latents=3,hidden=16",
+    "lagging": "latents=3,hidden=16,inner=2",
+    "semi_amortised": "latents=3,hidden=16,steps=2",
+    "vimco": "latents=3,hidden=8",
+    "reinforce": "latents=3,hidden=8",
     "top_down": "width=16,latents=3",
     "vae_gan": "hidden=4x4,latents=3",
+    "pixel_vae": "latents=3,hidden=4,masked=4x4,kernel=3",
+    "full_covariance": "latents=3,hidden=16",
+    "planar": "latents=3,hidden=16,flows=2",
+    "radial": "latents=3,hidden=16,flows=2",
+    "householder": "latents=3,hidden=16,flows=2",
+    "iaf": "latents=3,hidden=16,flows=2,width=8",
+    "maf_posterior": "latents=3,hidden=16",
+    "spline_posterior": "latents=3,hidden=16,flows=2",
     "vamp": "components=5,latents=3,hidden=16",
     "gmm_prior": "components=3,latents=3,hidden=16",
 }

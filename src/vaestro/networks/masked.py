@@ -104,6 +104,7 @@ class PixelNet(nn.Module):
             raise UsageError(f"a masked layer of {min(hidden)} channels cannot serve {groups} channels of data; give layers at least as wide")
         super().__init__()
         self.outputs, self.context = outputs, context
+        self.reach = len(hidden) * (kernel // 2)  # how many pixels upwards (and one more), or to the left, an output looks
         widths = [groups_of(n, groups) for n in (inputs, *hidden)]
         sees = [BEFORE] + [UP_TO] * (len(hidden) - 1)
         self.layers = nn.ModuleList(GatedLayer(i, o, context, kernel, s) for i, o, s in zip(widths, widths[1:], sees, strict=False))

@@ -76,7 +76,8 @@ def export_onnx(of: Run, path: Path) -> list[tuple[Path, str]]:
     """Write `NAME-encoder.onnx` and `NAME-decoder.onnx` for a path NAME.onnx; returns both paths and what they hold.
 
     Where onnxruntime is installed, each file's output is compared with the model's on a few rows before it is kept.
-    Raises UsageError for another ending, VaestroError where the extra is missing, a part cannot be exported, or the numbers differ.
+    Raises UsageError for another ending or a decoder that draws at random, VaestroError where the extra is missing, a part cannot be
+    exported, or the numbers differ.
     """
     if path.suffix != ".onnx" or not path.parent.is_dir():
         raise UsageError(f"cannot write {path}: give a name that ends in .onnx, in a folder that exists")
@@ -90,6 +91,8 @@ def export_onnx(of: Run, path: Path) -> list[tuple[Path, str]]:
         sizes = latent_sizes(model, x)
         z = torch.randn(CHECK, sum(s.numel() for s in sizes.values()), generator=generator)
         encoder, decoder = Encoder(model).eval(), Decoder(model, sizes).eval()
+        if not torch.equal(decoder(z), decoder(z)):
+            raise UsageError(f"the decoder of {of.folder.name} draws at random, pixel by pixel for example, so no file can hold it; export a run of vae")
         told = [
             (path.with_name(f"{path.stem}-encoder.onnx"), f"x [n, {', '.join(map(str, shape))}] to latents [n, {z.shape[1]}]", encoder, x),
             (path.with_name(f"{path.stem}-decoder.onnx"), f"latents [n, {z.shape[1]}] to the mean of x [n, {', '.join(map(str, shape))}]", decoder, z),

@@ -14,8 +14,7 @@ def reconstruct(run: Run, x: Float[Tensor, "b ..."], seed: int = 0) -> Float[Ten
     """The mean of p(x | z) at one draw z ~ q(z | x) a row: [b, *shape] to the same, in unit values."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(seed, 8))
-        trace = run.model({"x": x})
-    mean: Tensor = trace["x"].prior.mean
+        mean: Tensor = run.model({"x": x})["x"].prior.mean  # a mean may draw too, where it is an estimate
     return mean[0]
 
 
