@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from vaestro.core import Shape
 from vaestro.errors import UsageError
-from vaestro.flows.univariate import Univariate, zuko
-from vaestro.networks import mlp
+from vaestro.flows.univariate import Univariate
+from vaestro.networks import Constant, Made, mlp
 
 HIDDEN = (128, 128)
 _START = 0.01  # how far from the identity a flow starts: not at it, or what reads the last layer would have no gradient
@@ -112,13 +112,13 @@ class Coupling(Bijection):
         self.register_buffer("passing", index[passes], persistent=False)
         self.register_buffer("moving", index[~passes], persistent=False)
         self.univariate = univariate
-        self.net = _nearly_still(mlp((max(1, len(self.passing) + context),), (len(self.moving) * univariate.numbers,), hidden))
+        read, numbers = len(self.passing) + context, len(self.moving) * univariate.numbers
+        self.net = _nearly_still(mlp((read,), (numbers,), hidden)) if read else Constant(numbers)
 
     def _numbers(self, x: Tensor, context: Tensor | None) -> Tensor:
         known = [x.index_select(-1, self.passing), *([] if context is None else [context.expand(*x.shape[:-1], context.shape[-1])])]
         read = torch.cat(known, -1)
-        read = read if read.shape[-1] else x.new_ones(*x.shape[:-1], 1)
-        h: Tensor = self.net(read.reshape(-1, read.shape[-1]))
+        h: Tensor = self.net(read.reshape(-1, read.shape[-1]) if read.shape[-1] else x.reshape(-1, x.shape[-1]))
         return h.reshape(*x.shape[:-1], len(self.moving), self.univariate.numbers)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -141,14 +141,12 @@ class Autoregressive(Bijection):
     def __init__(self, features: int, univariate: Univariate, layer: int = 0, context: int = 0, hidden: Shape = HIDDEN) -> None:
         super().__init__()
         order = torch.arange(features).flip(0) if layer % 2 else torch.arange(features)
-        before = order.unsqueeze(1) > order
-        sees = torch.cat([before, torch.ones(features, context, dtype=torch.bool)], 1).repeat_interleave(univariate.numbers, 0)
         self.features, self.univariate = features, univariate
-        self.net = _nearly_still(zuko().nn.MaskedMLP(sees, hidden, nn.SiLU))
+        self.net = _nearly_still(Made(features, univariate.numbers, hidden, context, order))
 
     def _numbers(self, x: Tensor, context: Tensor | None) -> Tensor:
         read = x if context is None else torch.cat([x, context.expand(*x.shape[:-1], context.shape[-1])], -1)
-        h: Tensor = self.net(read).unflatten(-1, (self.features, self.univariate.numbers))
+        h: Tensor = self.net(read)
         return h
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -165,10 +163,9 @@ class Autoregressive(Bijection):
 
 def _nearly_still(net: nn.Module) -> nn.Module:
     """A network whose outputs start near 0, so that what they map starts near the identity."""
-    last = [m for m in net.modules() if isinstance(m, nn.Linear)][-1]
     with torch.no_grad():
-        last.weight.mul_(_START)
-        last.bias.zero_()
+        for last in [m for m in net.modules() if isinstance(m, nn.Linear)][-1:]:
+            last.weight.mul_(_START)
     return net
 
 
@@ -184,8 +181,7 @@ def autoregressive(features: int, univariate: Univariate, layers: int = 3, conte
     Raises UsageError for fewer than one layer.
     """
     _check(layers)
-    one = Autoregressive if features + context > 1 else Coupling  # a masked network needs something to read
-    return Chain([Rescale(features), *(one(features, univariate, i, context, hidden) for i in range(layers))])
+    return Chain([Rescale(features), *(Autoregressive(features, univariate, i, context, hidden) for i in range(layers))])
 
 
 def _check(layers: int) -> None:
