@@ -29,6 +29,7 @@ from vaestro.training.files import load_tensors, locked, save_tensors
 from vaestro.training.loop import Loop, weights
 from vaestro.training.record import cut_back, read_lines
 from vaestro.training.train import Plan
+from vaestro.uses.evaluate import Protocol, evaluate
 
 SMALL = "vae:hidden=16,latents=2,batch=32"
 TWO_PLAYERS = "vae_gan:hidden=4x4,latents=2,batch=16,clip=1,ema=0.9"
@@ -283,7 +284,7 @@ def test_changed_data_are_refused(tmp_path):
     x = np.random.default_rng(0).random((60, 1, 4, 4)).astype(np.float32)
     run = api.train("vae:hidden=8,latents=2", x, steps=5, out=tmp_path / "r")
     with pytest.raises(VaestroError, match="their hash differs"):
-        runs.same_data(run.about, load(x + 1))
+        runs.its_data(run.about, load(x + 1))
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -353,6 +354,12 @@ def test_your_own_modules_and_arrays_need_no_registry(tmp_path):
     assert run.model.generate(3)["x"].value.shape == (3, 1, 6, 6)
     again = api.open_run(tmp_path / "r", (encoder, decoder))
     assert torch.equal(weights(run.recipe.parts)["model.likelihood.net.module.weight"], weights(again.recipe.parts)["model.likelihood.net.module.weight"])
+    scores = evaluate(run, Protocol(rows=5, samples=3)).scores
+    assert evaluate(api.open_run(tmp_path / "r", (encoder, decoder), data=x), Protocol(rows=5, samples=3)).scores == scores
+    with pytest.raises(UsageError, match="trained on arrays"):
+        evaluate(again)
+    with pytest.raises(VaestroError, match="their hash differs"):
+        api.open_run(tmp_path / "r", (encoder, decoder), data=1 - x)
     with pytest.raises(UsageError, match=r"returns 5 numbers a row"):
         api.train((encoder, nn.Linear(4, 5)), x, steps=6, out=tmp_path / "s")
     with pytest.raises(UsageError, match="2 \\* latents"):

@@ -1,6 +1,7 @@
 """The verbs of the library: what `import vaestro` offers and the command line calls."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
@@ -90,9 +91,10 @@ def train(  # noqa: PLR0913 (the options of a verb, each by its name)
     return runs.train(planned, folder, source=source_of(data), watch=watch, start=None if start is None else find(start))
 
 
-def open_run(run: Path | str, recipe: Any = None) -> Run:
-    """A trained run, ready for use, by its folder or name; `recipe` is needed only where it was trained from your own function or modules."""
-    return open_found(find(run)) if recipe is None else runs.open_run(find(run), to_call(recipe))
+def open_run(run: Path | str, recipe: Any = None, data: Any = None) -> Run:
+    """A trained run, ready for use, by its folder or name; `recipe` is needed only for your own function or modules, `data` only to score a run on arrays."""
+    found = open_found(find(run)) if recipe is None else runs.open_run(find(run), to_call(recipe))
+    return found if data is None else replace(found, held=runs.its_data(found.about, load(data)))
 
 
 def resume(run: Path | str, *, data: Any = None, recipe: Any = None, watch: Watch = lambda line: None) -> Run:

@@ -1,7 +1,7 @@
 """A run is a folder: its recipe's call, data and budget in `run.json`, weights beside it. Opening one runs no code from it."""
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Run:
     about: dict[str, Any]
     recipe: Recipe
     schema: Schema
+    held: Dataset | None = None  # the data, where this process has them
 
     @property
     def name(self) -> str:
@@ -49,8 +50,8 @@ class Run:
         return self.schema["x"]
 
     def data(self) -> Dataset:
-        """The data that it was trained on; raises VaestroError if they have changed since or are not to be had."""
-        return same_data(self.about, load(self.about["data"]["source"]))
+        """The data that it was trained on; raises VaestroError if they have changed since, UsageError if they are not to be had."""
+        return its_data(self.about, self.held)
 
     def log(self) -> list[Line]:
         """Every line of its log."""
@@ -67,8 +68,12 @@ def call_in(about: dict[str, Any]) -> Call:
     return recorded(about["call"].partition(":")[0], about["keywords"])
 
 
-def same_data(about: dict[str, Any], data: Dataset) -> Dataset:
-    """The data, if they are those of the run; raises VaestroError if their hash differs."""
+def its_data(about: dict[str, Any], data: Dataset | None = None) -> Dataset:
+    """The data of a run, given or brought; raises VaestroError if their hash differs, UsageError for arrays that are not given."""
+    source = about["data"]["source"]
+    if data is None and not source:
+        raise UsageError("the run was trained on arrays, which no file keeps; give them again in Python: open_run(folder, data=x), or resume(folder, data=x)")
+    data = data or load(source)
     if data.sha256 != about["data"]["sha256"]:
         raise VaestroError(
             f"data {data.schema.name!r} are not those that the run was made with (their hash differs); bring the old ones back, or train a new run"
@@ -90,7 +95,7 @@ def train(
         first = None if start is None else _tensors(start)[0]
         trainer = Trainer(plan, folder, Log(folder, watch))
         trainer.begin(start=first)
-        about = describe(plan, source or plan.data.schema.name, trainer) | {"stages": [{"from": str(start)}] if start else []} | (more or {})
+        about = describe(plan, source, trainer) | {"stages": [{"from": str(start)}] if start else []} | (more or {})
         write_json(folder / ABOUT, about)
         return _finish(trainer, about)
 
@@ -107,7 +112,7 @@ def resume(folder: Path, *, data: Dataset | None = None, call: Call | None = Non
         torch.set_num_threads(about["threads"])  # sums are taken in another order by another number of threads
         plan = Plan(
             call or call_in(about),
-            same_data(about, data or load(about["data"]["source"])),
+            its_data(about, data),
             Budget(about["budget"]["steps"], about["budget"]["seconds"], CLOCKS[about["budget"].get("clock", "wall")]),
             about["seed"],
             about["device"],
@@ -153,7 +158,7 @@ def _finish(trainer: Trainer, about: dict[str, Any]) -> Run:
     done = {"status": "done", "ended": ended, "done_steps": step, "seconds": round(trainer.progress.elapsed, 2), "weights_sha256": sha256}
     numbers = {"validation": trainer.progress.score, "skipped": int(trainer.loop.skipped)}
     write_json(trainer.folder / ABOUT, about | done | numbers)
-    return open_run(trainer.folder, trainer.plan.call)
+    return replace(open_run(trainer.folder, trainer.plan.call), held=trainer.plan.data)
 
 
 def read_about(folder: Path) -> dict[str, Any]:
