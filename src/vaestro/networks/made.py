@@ -64,5 +64,5 @@ class Made(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D + context] to [..., D, numbers]."""
-        h: Tensor = self.body(x)
-        return h.unflatten(-1, (self.features, self.numbers))
+        h: Tensor = self.body(x).unflatten(-1, (self.features, self.numbers))
+        return h
