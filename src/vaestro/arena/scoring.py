@@ -12,13 +12,14 @@ from vaestro.arena.challenge import Challenge, Tier
 from vaestro.arena.result import Arrays, cells
 from vaestro.core import Batch
 from vaestro.data.rows import Rows
-from vaestro.data.schema import Category, Real
+from vaestro.data.schema import Category, Count, Real
 from vaestro.data.store import Dataset
 from vaestro.evaluation.judge import Features, Pca, load
-from vaestro.evaluation.metrics import Cost, Report, Subject, measure
+from vaestro.evaluation.metrics import METRICS, Cost, Report, Subject, measure
 from vaestro.evaluation.metrics.base import Need
 from vaestro.evaluation.metrics.subject import is_picture
 from vaestro.evaluation.scope import forked
+from vaestro.models import conditions_of
 from vaestro.training.runs import Run
 from vaestro.uses.evaluate import fixed_rows
 from vaestro.uses.generate import generate
@@ -62,10 +63,20 @@ def components(data: Dataset) -> Pca:
 def score(run: Run, data: Dataset, challenge: Challenge, tier: Tier) -> tuple[Report, Arrays, Arrays]:
     """All metrics of a run, the rows of those that are means over rows, and what there is to see."""
     judged = subject(run, data, challenge, tier)
-    report = measure(challenge.rules.metrics, judged)
+    report = of_x_alone(run, measure(challenge.rules.metrics, judged))
     found, _ = cells(report)
     rows = {n: s.rows for n, s in report.scores.items() if s.rows is not None and n in found}
     return report, rows, show(run, data, judged)
+
+
+def of_x_alone(run: Run, report: Report) -> Report:
+    """The report without the nats of a model that is told a part of the answer: a board compares p(x)."""
+    told = conditions_of(run.model)
+    if not told:
+        return report
+    reason = f"{run.about['call']} is told {', '.join(told)}, and scores p(x | {', '.join(told)}) where the others score p(x)"
+    barred = {n for n in report.scores if Need.DENSITY in METRICS[n].needs}
+    return Report({n: s for n, s in report.scores.items() if n not in barred}, {**report.refused, **dict.fromkeys(barred, reason)})
 
 
 def speed(run: Run) -> float:
@@ -91,8 +102,9 @@ def show(run: Run, data: Dataset, judged: Subject) -> Arrays:
         seen["classes"] = np.array(kind.names or [str(i) for i in range(kind.n)])
     if is_picture(run.field):
         x = torch.cat([torch.as_tensor(b["x"]) for b in judged.rows()])[:BESIDE]
-        ends = (float(x.min()), float(x.max())) if isinstance(run.field.kind, Real) else (0.0, 1.0)
-        pictures = {"originals": x, "reconstructions": reconstruct(run, x), "samples": generate(run, SAMPLES)}
+        ends = (float(x.min()), float(x.max())) if isinstance(run.field.kind, Count | Real) else (0.0, 1.0)
+        given = {n: np.asarray(test.arrays[n])[index[: len(x)].numpy()] for n in conditions_of(run.model)}
+        pictures = {"originals": x, "reconstructions": reconstruct(run, x, given=given), "samples": generate(run, SAMPLES)}
         seen |= {name: levels(images, *ends) for name, images in pictures.items()}
     return seen
 

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vaestro.data.schema import Binary, Category, Field, Integer, Kind, Real
+from vaestro.data.schema import Binary, Category, Count, Field, Integer, Kind, Real
 from vaestro.errors import UsageError
 
 Array: TypeAlias = NDArray[Any]
 BLOCK = 2**24  # bytes read at a time where a pass over all rows is made
-MOST_LEVELS = 2**16  # whole numbers beyond this are treated as real numbers of step 1
+MOST_LEVELS = 2**16  # whole numbers beyond this are treated as counts
+MOST_COUNTED = 2**24  # and beyond this as real numbers of step 1, for float32 holds no larger whole number exactly
 BRIGHTEST = 255  # of eight bits
 
 
@@ -38,6 +39,11 @@ def _(kind: Binary) -> np.dtype[Any]:
 @storage.register
 def _(kind: Real) -> np.dtype[Any]:
     return np.dtype(np.float32)
+
+
+@storage.register
+def _(kind: Count) -> np.dtype[Any]:
+    return np.dtype(np.int32)
 
 
 @storage.register(Integer)
@@ -68,6 +74,11 @@ def _(kind: Binary) -> float:
 @highest.register(Integer)
 def _(kind: Integer) -> float:
     return kind.levels - 1
+
+
+@highest.register
+def _(kind: Count) -> float:
+    return MOST_COUNTED
 
 
 @highest.register
@@ -149,8 +160,8 @@ def check(field: Field, found: Survey, part: str = "") -> None:
 def infer(found: Survey, dtype: np.dtype[Any]) -> tuple[Kind, tuple[str, ...]]:
     """The kind that values found in an array of type `dtype` have when nobody says, with notes for the user.
 
-    Only 0 and 1: Binary. uint8: Integer(256). Other whole-number types: Integer(max + 1), or Real(step=1) if there are negative
-    or very many values. Floating types: Real.
+    Only 0 and 1: Binary. uint8: Integer(256). Other whole-number types: Integer(max + 1), Count if there are
+    more than 65,536 values, or Real(step=1) if there are negative or very large ones. Floating types: Real.
     """
     values = f"{found.low:g} to {found.high:g}"
     if found.bits:
@@ -160,6 +171,8 @@ def infer(found: Survey, dtype: np.dtype[Any]) -> tuple[Kind, tuple[str, ...]]:
         return Integer(256), (only,) * found.ends
     if dtype.kind in "iu" and found.low >= 0 and found.high < MOST_LEVELS:
         return Integer(int(found.high) + 1), ()
+    if dtype.kind in "iu" and found.low >= 0 and found.high <= MOST_COUNTED:
+        return Count(), (f"whole numbers from {values} are read as Count",)
     if dtype.kind in "iu":
         return Real(1.0), (f"whole numbers from {values} are read as Real(step=1)",)
     image_like = found.low >= 0 and (found.high <= 1 or (found.whole and found.high <= BRIGHTEST))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vaestro.data.kinds import Array, Encoding
-from vaestro.data.schema import Binary, Category, Integer, Kind, Real, Schema
+from vaestro.data.schema import Binary, Category, Count, Integer, Kind, Real, Schema
 from vaestro.data.store import Split
 from vaestro.errors import UsageError
 
@@ -23,8 +23,9 @@ def unit(kind: Kind, stored: Tensor) -> Tensor:
 
 
 @unit.register(Binary)
+@unit.register(Count)
 @unit.register(Real)
-def _(kind: Binary | Real, stored: Tensor) -> Tensor:
+def _(kind: Binary | Count | Real, stored: Tensor) -> Tensor:
     return stored.to(torch.float32)
 
 
@@ -84,7 +85,7 @@ class Rows:
         self._gather = {name: gather(t) for name, t in stored.items()}
 
     def batch(self, index: Tensor) -> dict[str, Tensor]:
-        """The rows `index` [b] (int64) of every field, [b, *shape]: Binary and Real as float32, Integer as value / (levels - 1), Category as int64.
+        """The rows `index` [b] (int64) of every field, [b, *shape]: Binary, Count and Real as float32, Integer as value / (levels - 1), Category as int64.
 
         Rows that are stored as intensities are drawn anew, from torch's global generator of the device.
         """

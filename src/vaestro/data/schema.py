@@ -25,6 +25,11 @@ class Integer:
 
 
 @dataclass(frozen=True)
+class Count:
+    """Whole numbers 0, 1, 2, ... without a top, such as how often something was seen; models see the number itself."""
+
+
+@dataclass(frozen=True)
 class Real:
     """Real numbers; `step` is the precision they were recorded with, if it is known."""
 
@@ -39,8 +44,8 @@ class Category:
     names: tuple[str, ...] = ()
 
 
-Kind = Binary | Integer | Real | Category
-KINDS: dict[str, type[Kind]] = {k.__name__: k for k in (Binary, Integer, Real, Category)}
+Kind = Binary | Integer | Count | Real | Category
+KINDS: dict[str, type[Kind]] = {k.__name__: k for k in (Binary, Integer, Count, Real, Category)}
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Mapping
+from functools import singledispatch
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal, constraints
+from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, MultivariateNormal, Normal, constraints
 
 from vaestro.conditional import Conditional
 from vaestro.core import prepare
-from vaestro.data.schema import Field, Real
+from vaestro.data.schema import Count, Field, Real
 from vaestro.errors import UsageError
 from vaestro.families.base import Sizes, positive, precise
 from vaestro.priors.base import PRIORS
@@ -56,13 +57,17 @@ class DiagonalMixture(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of each [D], in nats."""
+        log_p = self.joint(value).logsumexp(-1).to(value.dtype)
+        return log_p.expand(torch.broadcast_shapes(log_p.shape, self.batch_shape))
+
+    def joint(self, value: Tensor) -> Tensor:
+        """log w_k + log N(z; loc_k, diag scale_k^2) of each [..., D] and component: [..., K], nats, in float64."""
         centre = precise(self.loc).mean(0)
         z, loc, scale = precise(value).reshape(-1, value.shape[-1]) - centre, precise(self.loc) - centre, precise(self.scale)
         weight = scale.square().reciprocal()
         constant = precise(self.logits).log_softmax(0) - scale.log().sum(1) - (loc.square() * weight).sum(1) / 2 - loc.shape[1] * math.log(2 * math.pi) / 2
         each = torch.addmm(constant, torch.cat([z.square(), z], 1), torch.cat([-weight / 2, loc * weight], 1).T)
-        log_p = each.logsumexp(1).to(value.dtype).reshape(value.shape[:-1])
-        return log_p.expand(torch.broadcast_shapes(log_p.shape, self.batch_shape))
+        return each.reshape(*value.shape[:-1], -1)
 
     def sample(self, sample_shape: Sizes = torch.Size()) -> Tensor:
         """A component, then a point of it; no gradient."""
@@ -88,6 +93,26 @@ class GaussianMixture(nn.Module):
     def forward(self) -> Distribution:
         """The mixture, of batch shape ()."""
         return DiagonalMixture(self.logits, self.loc, positive(self.raw_scale))
+
+
+class FullMixture(nn.Module):
+    """A learnt mixture of Gaussians with full covariances over [latents]: sum_k softmax(logits)_k N(loc_k, L_k L_k^T); nats.
+
+    Means start at random points of N(0, I), covariances at I. Raises UsageError for fewer than one component.
+    """
+
+    def __init__(self, latents: int, components: int = 10) -> None:
+        super().__init__()
+        _check(components)
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.loc = nn.Parameter(torch.randn(components, latents))
+        self.raw_scale = nn.Parameter(torch.zeros(components, latents, latents))  # of which the upper triangles are not read
+
+    def forward(self) -> Distribution:
+        """The mixture, of batch shape ()."""
+        triangle = self.raw_scale.tril(-1) + positive(self.raw_scale.diagonal(dim1=1, dim2=2)).diag_embed()
+        parts = MultivariateNormal(self.loc, scale_tril=triangle, validate_args=False)
+        return MixtureSameFamily(Categorical(logits=self.logits, validate_args=False), parts, validate_args=False)
 
 
 class Vamp(nn.Module):
@@ -135,9 +160,34 @@ def gaussian_mixture(latents: int, posterior: Conditional, field: Field, compone
 
 
 @PRIORS.register
+def full_mixture(latents: int, posterior: Conditional, field: Field, components: int = 10) -> nn.Module:
+    """A learnt mixture of `components` Gaussians with full covariances over [latents]."""
+    return FullMixture(latents, components)
+
+
+@PRIORS.register
 def vamp(latents: int, posterior: Conditional, field: Field, components: int = 500) -> nn.Module:
     """`components` learnt pseudo-inputs, shaped as the field, that start at random; `Vamp.start` takes them from the data."""
     _check(components)
     real = isinstance(field.kind, Real)
     start = torch.randn(components, *field.shape) if real else torch.rand(components, *field.shape)
-    return Vamp(posterior, start, (-math.inf, math.inf) if real else (0.0, 1.0))
+    top = math.inf if isinstance(field.kind, Real | Count) else 1.0
+    return Vamp(posterior, start, (-math.inf if real else 0.0, top))
+
+
+@singledispatch
+def responsibilities(dist: Distribution, value: Tensor) -> Tensor:
+    """p(c | z) of the components c of a mixture at values [..., *event]: [..., K], of sum 1. Open; raises UsageError for what is no mixture."""
+    kind = type(dist).__name__
+    raise UsageError(f"a prior that is a {kind} has no clusters; train vade or gmm_prior, or fit a mixture with `vaestro fit-prior RUN gmm:components=10`")
+
+
+@responsibilities.register
+def _(dist: DiagonalMixture, value: Tensor) -> Tensor:
+    return dist.joint(value).softmax(-1).to(value.dtype)
+
+
+@responsibilities.register
+def _(dist: MixtureSameFamily, value: Tensor) -> Tensor:
+    each = dist.component_distribution.log_prob(value.unsqueeze(-1 - len(dist.event_shape)))
+    return (dist.mixture_distribution.logits + each).softmax(-1)

@@ -8,7 +8,7 @@ from vaestro.networks import mlp
 from vaestro.objectives import elbo
 from vaestro.plays import annealed
 from vaestro.recipes.book import Count, Fraction, Recipe, recipe, solo
-from vaestro.recipes.shared import Likely, Net, build, decoder
+from vaestro.recipes.shared import Likely, Net, decoder, reader
 from vaestro.schedules import warm_up as rising
 
 
@@ -35,6 +35,6 @@ def top_down(
         posterior = Conditional(mlp((2 * width,), (2 * latents,), hidden), Gaussian())
         return Step(prior, posterior, mlp((width + latents,), (width,), hidden))
 
-    encoder = build(network, x.shape, (width,), None)
+    encoder = reader(x, network, (width,), None)
     model = TopDown(encoder, [step() for _ in range(layers)], decoder(x, width, network, None, likelihood), width)
     return solo(model, annealed(elbo, rising(warm_up)))

@@ -11,6 +11,7 @@ from vaestro.families import LIKELIHOODS, Family, Gaussian, outputs
 from vaestro.families.likelihoods import Likelihood
 from vaestro.models import VAE
 from vaestro.networks import NETWORKS, Build
+from vaestro.networks.reading import reading
 from vaestro.priors import StandardNormal
 from vaestro.recipes.book import Widths
 
@@ -23,10 +24,15 @@ def build(network: Build, inputs: Shape, outputs: Shape, hidden: Widths | None) 
     return network(inputs, outputs) if hidden is None else network(inputs, outputs, hidden)
 
 
+def reader(field: Field, network: Build, outputs: Shape, hidden: Widths | None) -> nn.Module:
+    """The network at these widths as one that reads rows of `field`: counts by their logarithms."""
+    return reading(field.kind, build(network, field.shape, outputs, hidden))
+
+
 def encoder(field: Field, latents: int, network: Build, hidden: Widths | None, family: Family | None = None) -> Conditional:
     """q(z | x): the network read by `family`, a Gaussian unless told otherwise."""
     family = family or Gaussian()
-    return Conditional(build(network, field.shape, (family.params * latents,), hidden), family)
+    return Conditional(reader(field, network, (family.params * latents,), hidden), family)
 
 
 def decoder(field: Field, latents: int, network: Build, hidden: Widths | None, likelihood: Likelihood) -> Conditional:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vaestro.data.schema import Field, Kind, Real
+from vaestro.data.schema import Count, Field, Kind, Real
 from vaestro.errors import UsageError, did_you_mean
 from vaestro.training.files import write_bytes
 
@@ -67,8 +67,9 @@ def visible(kind: Kind, images: Tensor) -> tuple[Tensor, list[str]]:
     return images, []
 
 
-@visible.register
-def _(kind: Real, images: Tensor) -> tuple[Tensor, list[str]]:
+@visible.register(Count)
+@visible.register(Real)
+def _(kind: Count | Real, images: Tensor) -> tuple[Tensor, list[str]]:
     low, high = float(images.min()), float(images.max())
     return (images - low) / ((high - low) or 1.0), [f"values from {low:.4g} (black) to {high:.4g} (white)"]
 
