@@ -13,6 +13,14 @@ from vaestro.testing import check_play, check_recipe, toy_batch, toy_schema
 from vaestro.training.loop import Loop
 
 TINY = {
+    "cvae": "latents=3,hidden=16,width=8",
+    "m2": "latents=3,hidden=16,width=8,labels=4",
+    "m1_m2": "latents=3,upper=2,hidden=16,width=8,labels=4",
+    "vq_vae": "codes=5,dimension=3,hidden=4x4",
+    "rvq_vae": "codes=4,depth=2,dimension=3,hidden=4x4",
+    "fsq_vae": "levels=4x3,hidden=4x4",
+    "dvae": "codes=5,hidden=4x4",
+    "categorical_vae": "variables=3,classes=4,hidden=16",
     "capacity": "latents=3,hidden=16",
     "cyclical": "latents=3,hidden=16",
     "free_bits_vae": "latents=3,hidden=16",
@@ -37,6 +45,12 @@ TINY = {
     "spline_posterior": "latents=3,hidden=16,flows=2",
     "vamp": "components=5,latents=3,hidden=16",
     "gmm_prior": "components=3,latents=3,hidden=16",
+    "exemplar": "exemplars=5,latents=3,hidden=16",
+    "flow_prior": "layers=2,latents=3,hidden=16",
+    "maf_prior": "layers=2,latents=3,hidden=16",
+    "spline_prior": "layers=2,bins=3,latents=3,hidden=16",
+    "autoregressive_prior": "components=2,latents=3,hidden=16",
+    "vade": "components=3,latents=3,hidden=16",
 }
 schema = toy_schema
 

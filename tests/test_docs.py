@@ -26,6 +26,7 @@ from vaestro.networks import NETWORKS
 from vaestro.optimizers import OPTIMIZERS, PRECISIONS
 from vaestro.priors import PRIORS
 from vaestro.recipes import RECIPES, parse
+from vaestro.recipes.bounds import LAWS
 from vaestro.recipes.calls import TRAINING
 from vaestro.schedules import RATES
 from vaestro.uses import own
@@ -174,7 +175,7 @@ def test_parts_of_your_own_are_short() -> None:
 
 
 NAMED: Mapping[str, Any] = {
-    "recipe": tuple(RECIPES), "likelihood": LIKELIHOODS, "network": NETWORKS, "prior": PRIORS, "metric": METRICS, "challenge": CHALLENGES, "data set": SOURCES,
+    "recipe": tuple(RECIPES), "likelihood": LIKELIHOODS, "network": NETWORKS, "prior": PRIORS, "law of latents": LAWS, "metric": METRICS, "challenge": CHALLENGES, "data set": SOURCES,
     "optimiser": OPTIMIZERS, "learning-rate schedule": RATES, "precision": PRECISIONS, "keyword of training": TRAINING,
 }  # fmt: skip
 

@@ -61,7 +61,9 @@ class Draw(NamedTuple):
             each = kl_divergence(q.base_dist, p.base_dist)
         except NotImplementedError:
             return None
-        return each.flatten(0, -1 - len(p.event_shape)).mean(0).flatten()
+        if not isinstance(self.seen, bool):
+            each = torch.where(self.seen[(...,) + (None,) * p.reinterpreted_batch_ndims], 0.0, each)
+        return each.flatten(0, -1 - p.reinterpreted_batch_ndims).mean(0).flatten()  # a dimension may be a vector, such as a one-hot code
 
 
 class Trace(dict[str, Draw]):
@@ -103,6 +105,7 @@ class Trace(dict[str, Draw]):
 
 
 Choose: TypeAlias = Callable[[Site], Draw]
+Choosing: TypeAlias = Callable[[Shape, Mapping[str, Value]], Choose]  # of the leading axes and the values that stand
 
 
 @singledispatch
@@ -121,6 +124,17 @@ def penalty(dist: Distribution) -> Tensor | float:
 @singledispatch
 def normalised(dist: Distribution) -> bool:
     """Whether `dist` is a density or a mass function. Open: a point of an autoencoder registers False."""
+    return True
+
+
+@normalised.register
+def _(dist: Independent) -> bool:  # type: ignore[type-arg]
+    return normalised(dist.base_dist)
+
+
+@singledispatch
+def scores(dist: Distribution) -> bool:
+    """Whether `log_prob` can score a value that another drew, as replaying asks. Open: an inverse autoregressive flow registers False."""
     return True
 
 
@@ -231,15 +245,15 @@ class Model(nn.Module):
         """The model as a generator of sites; without a batch it describes what it would dream up."""
         raise TypeError(f"{type(self).__name__} has no program; write one that yields Site(name, prior, posterior)")
 
-    def forward(self, batch: Batch, k: int = 1, given: Batch | None = None) -> Trace:
+    def forward(self, batch: Batch, k: int = 1, given: Batch | None = None, choosing: Choosing = sampling) -> Trace:
         """`k` draws of the latents for each of the b rows of `batch`: every number is shaped [k, b].
 
-        `given` are the values that stand; by default the observed fields of the batch.
+        `given` are the values that stand; by default the observed fields of the batch. `choosing` answers the sites; by default by drawing what is not given.
         """
         given = {n: batch[n] for n in self.observed if n in batch} if given is None else given
         first = next(iter(batch.values()))
         rows = len(first if isinstance(first, Tensor) else first.value)
-        return run(self.program(batch), sampling((k, rows), given))
+        return run(self.program(batch), choosing((k, rows), given))
 
     @torch.no_grad()
     def generate(self, n: int, given: Batch | None = None, conditions: Batch | None = None) -> Trace:

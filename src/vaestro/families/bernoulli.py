@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli as BernoulliDistribution
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution, Independent, register_kl
 from torch.nn import functional as F
 
 from vaestro.families.base import Repr, split
@@ -20,7 +20,17 @@ class Bernoulli(Repr):
     def __call__(self, h: Tensor) -> Distribution:
         """The distribution whose parameters are `h`, with events of `event_dims` axes; raises UsageError when the channels do not divide."""
         (logits,) = split(h, 1, self.event_dims)
-        return Bernoullis(BernoulliDistribution(logits=logits, validate_args=False), self.event_dims, validate_args=False)
+        return Bernoullis(Bit(logits=logits, validate_args=False), self.event_dims, validate_args=False)
+
+
+class Bit(BernoulliDistribution):
+    """torch's Bernoulli, with a KL that broadcasts and stays finite where a probability rounds to 0 or 1."""
+
+
+@register_kl(Bit, Bit)  # type: ignore[untyped-decorator]
+def _kl(p: Bit, q: Bit) -> Tensor:
+    on = p.probs * (F.softplus(-q.logits) - F.softplus(-p.logits))
+    return on + torch.sigmoid(-p.logits) * (F.softplus(q.logits) - F.softplus(p.logits))
 
 
 class Bernoullis(Independent[BernoulliDistribution]):

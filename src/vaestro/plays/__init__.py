@@ -1,6 +1,39 @@
 """Plays: who moves, on what loss, in what order."""
 
 from vaestro.plays.adversarial import vae_gan
+from vaestro.plays.codes import cooled, enumerated
+from vaestro.plays.inference import Lead, lagging, mutual_information
 from vaestro.plays.moves import Clock, Move, Play, alone, annealed, terms_of
+from vaestro.plays.paths import dreg, stl
+from vaestro.plays.score import Baseline, nvil, scored, without_path
+from vaestro.plays.settling import settled
+from vaestro.plays.wake_sleep import piwae, rws
+from vaestro.plays.weights import Multiplier, curriculum, easiest, geco
 
-__all__ = ["Clock", "Move", "Play", "alone", "annealed", "terms_of", "vae_gan"]
+__all__ = [
+    "Baseline",
+    "Clock",
+    "Lead",
+    "Move",
+    "Multiplier",
+    "Play",
+    "alone",
+    "annealed",
+    "cooled",
+    "curriculum",
+    "dreg",
+    "easiest",
+    "enumerated",
+    "geco",
+    "lagging",
+    "mutual_information",
+    "nvil",
+    "piwae",
+    "rws",
+    "scored",
+    "settled",
+    "stl",
+    "terms_of",
+    "vae_gan",
+    "without_path",
+]

@@ -1,6 +1,37 @@
 """Priors: distributions that may be learnt, never ways to compute a KL."""
 
+from vaestro.priors.autoregressive import Autoregressive, AutoregressiveMixture
 from vaestro.priors.base import PRIORS, Prior, StandardNormal, standard_normal
-from vaestro.priors.mixtures import DiagonalMixture, GaussianMixture, Vamp, gaussian_mixture, vamp
+from vaestro.priors.binary import BernoulliPrior
+from vaestro.priors.chains import CommittedChain, GaussianChain
+from vaestro.priors.codes import UniformCodes, UniformOneHot
+from vaestro.priors.exemplar import Exemplar, LeaveOneOut
+from vaestro.priors.flows import flow, maf, spline
+from vaestro.priors.mixtures import DiagonalMixture, FullMixture, GaussianMixture, Vamp, full_mixture, gaussian_mixture, responsibilities, vamp
 
-__all__ = ["PRIORS", "DiagonalMixture", "GaussianMixture", "Prior", "StandardNormal", "Vamp", "gaussian_mixture", "standard_normal", "vamp"]
+__all__ = [
+    "PRIORS",
+    "Autoregressive",
+    "AutoregressiveMixture",
+    "BernoulliPrior",
+    "CommittedChain",
+    "DiagonalMixture",
+    "Exemplar",
+    "FullMixture",
+    "GaussianChain",
+    "GaussianMixture",
+    "LeaveOneOut",
+    "Prior",
+    "StandardNormal",
+    "UniformCodes",
+    "UniformOneHot",
+    "Vamp",
+    "flow",
+    "full_mixture",
+    "gaussian_mixture",
+    "maf",
+    "responsibilities",
+    "spline",
+    "standard_normal",
+    "vamp",
+]
