@@ -28,17 +28,38 @@ def example(family: Family, grid: Grid, spread: float = 0.7) -> Example:
     return Example(family, torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * spread, grid)
 
 
+def counts(most: int) -> Grid:
+    """The counts 0 to `most`, each of weight 1."""
+    return Grid(torch.arange(most + 1, dtype=torch.float64), torch.ones(most + 1, dtype=torch.float64))
+
+
 FAMILIES: dict[str, Example] = {
     "Gaussian": example(f.Gaussian(1), line(-20, 20)),
     "Gaussian of images": example(f.Gaussian(3), line(-20, 20)),
     "FixedGaussian": example(f.FixedGaussian(0.3, 3), line(-6, 6)),
     "SharedGaussian": example(f.SharedGaussian(2, 0.5), line(-8, 8)),
+    "CommittedGaussian": example(f.CommittedGaussian(0.5, 1), line(-12, 12)),
+    "CommittedGaussian of images": example(f.CommittedGaussian(0.0, 3), line(-12, 12)),
+    "TrackedGaussian": example(f.TrackedGaussian(2, 0.5), line(-8, 8)),
+    "Binned TrackedGaussian": example(f.Binned(f.TrackedGaussian(3, 0.1), 256), levels(256)),
     "Laplace": example(f.Laplace(1), line(-40, 40, 80_000)),
     "Logistic": example(f.Logistic(3), line(-60, 60, 60_000)),
     "LogisticMixture": example(f.LogisticMixture(3, 3), line(-60, 60, 60_000)),
     "Bernoulli": example(f.Bernoulli(3), levels(2)),
     "ContinuousBernoulli": example(f.ContinuousBernoulli(3), line(0, 1), 4.0),
     "Categorical": example(f.Categorical(7, 3), levels(7)),
+    "BetaBinomial": example(f.BetaBinomial(11, 3), levels(11), 1.5),
+    "BetaBinomial of two levels": example(f.BetaBinomial(2, 1), levels(2)),
+    "BetaBinomial of 256 levels": example(f.BetaBinomial(256, 3), levels(256), 2.0),
+    "Student": example(f.Student(1), line(-400, 400, 100_000), 0.3),
+    "Student of many degrees": example(f.Student(3, 30.0), line(-40, 40)),
+    "Binned Student": example(f.Binned(f.Student(3), 256), levels(256)),
+    "Binned Student of two levels": example(f.Binned(f.Student(1), 2), levels(2)),
+    "Poisson": example(f.Poisson(3), counts(200), 1.0),
+    "NegativeBinomial": example(f.NegativeBinomial(3), counts(4000)),
+    "NegativeBinomial of vectors": example(f.NegativeBinomial(1), counts(4000)),
+    "ZeroInflated": example(f.ZeroInflated(f.Poisson(3)), counts(200)),
+    "ZeroInflated NegativeBinomial": example(f.ZeroInflated(f.NegativeBinomial(1)), counts(4000)),
     "Point": example(f.Point(1), line(-5, 5)),
     "Binned": example(f.Binned(f.Gaussian(3), 256), levels(256)),
     "Binned of two levels": example(f.Binned(f.Gaussian(1), 2), levels(2)),
@@ -51,7 +72,13 @@ FAMILIES: dict[str, Example] = {
     "Binned ContinuousBernoulli": example(f.Binned(f.ContinuousBernoulli(3), 256), levels(256), 4.0),
 }
 
-NETWORKS: dict[str, tuple[int, ...]] = {"mlp": (8, 5), "gated_mlp": (8, 5), "convolutional": (6, 8), "residual": (6, 8)}  # their hidden widths
+NETWORKS: dict[str, tuple[int, ...]] = {
+    "mlp": (8, 5),
+    "gated_mlp": (8, 5),
+    "convolutional": (6, 8),
+    "residual": (6, 8),
+    "by_shape": (6, 8),
+}  # their hidden widths
 
 
 def prior(name: str) -> nn.Module:

@@ -2,8 +2,8 @@
 
 from vaestro.networks.base import Build, Network
 from vaestro.networks.convolutional import convolutional
-from vaestro.networks.made import Constant, Made
 from vaestro.networks.fitting import by_shape
+from vaestro.networks.made import Constant, Made
 from vaestro.networks.mlp import gated_mlp, mlp
 from vaestro.networks.residual import residual
 from vaestro.registry import Registry

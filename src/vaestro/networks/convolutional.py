@@ -64,18 +64,18 @@ def up(image: Shape, hidden: tuple[int, ...], stage: Stage) -> nn.Sequential:
 def pyramid(inputs: Shape, outputs: Shape, hidden: tuple[int, ...] | None, stages: tuple[Stage, Stage]) -> nn.Module:
     """An encoder, a decoder or both, by which of the shapes are images; each built of `stages` (one down, one up).
 
-    Raises UsageError when neither is an image, or when both are and differ in size.
+    Two images are of one size, or one is the other's map after as many halvings as `hidden` has widths: then the network goes only down, or only up.
+    Raises UsageError when neither is an image, or when both are and their sizes are others.
     """
     if len(inputs) != 3 and len(outputs) != 3:
         raise UsageError(f"a convolutional network cannot map {inputs} to {outputs}, for neither is an image [C, H, W]; use mlp")
+    upwards = len(inputs) != 3 or (len(outputs) == 3 and inputs[1] * inputs[2] < outputs[1] * outputs[2])
     if hidden is None:
-        hidden = CHANNELS if len(inputs) == 3 else CHANNELS[::-1]
+        hidden = CHANNELS[::-1] if upwards else CHANNELS
     if not hidden:
         raise UsageError("a convolutional network needs the channels of one stage or more, but hidden is empty; give hidden=32x64, or use mlp")
     if len(inputs) == len(outputs) == 3:
-        if inputs[1:] != outputs[1:]:
-            raise UsageError(f"a convolutional network cannot map an image {inputs} to one of another size {outputs}; give both the same height and width")
-        return Network(nn.Sequential(down(inputs, hidden, stages[0]), up(outputs, hidden, stages[1])), inputs, outputs)
+        return Network(_between(inputs, outputs, hidden, stages), inputs, outputs)
     if len(inputs) == 3:
         small = (hidden[-1], *sizes(inputs, len(hidden))[-1])
         return Network(nn.Sequential(down(inputs, hidden, stages[0]), nn.Flatten(), linear(math.prod(small), math.prod(outputs))), inputs, outputs)
@@ -85,11 +85,27 @@ def pyramid(inputs: Shape, outputs: Shape, hidden: tuple[int, ...] | None, stage
     return Network(nn.Sequential(*start, up(outputs, hidden, stages[1])), inputs, outputs)
 
 
+def _between(inputs: Shape, outputs: Shape, hidden: tuple[int, ...], stages: tuple[Stage, Stage]) -> nn.Sequential:
+    """The layers from image to image."""
+    if inputs[1:] == outputs[1:]:
+        return nn.Sequential(down(inputs, hidden, stages[0]), up(outputs, hidden, stages[1]))
+    if outputs[1:] == sizes(inputs, len(hidden))[-1]:
+        return nn.Sequential(down(inputs, hidden, stages[0]), convolution(hidden[-1], outputs[0]))
+    small = (inputs[1], inputs[2])
+    if small == sizes(outputs, len(hidden))[-1]:
+        return nn.Sequential(convolution(inputs[0], hidden[0]), norm(hidden[0], small), nn.SiLU(), up(outputs, hidden[::-1], stages[1]))
+    raise UsageError(
+        f"a convolutional network cannot map an image {inputs} to one of another size {outputs}; give both the same height and width, or one of them that "
+        f"of the other halved {len(hidden)} times, once for each width of hidden"
+    )
+
+
 def convolutional(inputs: Shape, outputs: Shape, hidden: tuple[int, ...] | None = None) -> nn.Module:
     """3x3 convolutions of stride 2, group norm, SiLU, then a linear map; upwards its mirror, by nearest resize and 3x3 convolution.
 
     `hidden` are the channels in the order of the flow: 32x64 to an image's code, 64x32 from it; 32x64, inwards, from image to image.
-    [n, *inputs] to [n, *outputs], one of them or both an image [C, H, W] of any size. Resizing leaves no chequerboard (Odena et al. 2016).
-    Raises UsageError when neither is an image, when two images differ in size, or when `hidden` is empty.
+    [n, *inputs] to [n, *outputs], one of them or both an image [C, H, W] of any size: of one size, or a map that is halved once for each width, and its
+    image. Resizing leaves no chequerboard (Odena et al. 2016). Raises UsageError when neither is an image, when the sizes of two are others, or when
+    `hidden` is empty.
     """
     return pyramid(inputs, outputs, hidden, (plain_down, plain_up))

@@ -36,6 +36,6 @@ def residual_up(inputs: int, outputs: int, size: Size) -> nn.Module:
 def residual(inputs: Shape, outputs: Shape, hidden: tuple[int, ...] | None = None) -> nn.Module:
     """As `convolutional`, with a pre-activation residual block at each level (He et al. 2016). [n, *inputs] to [n, *outputs].
 
-    Raises UsageError when neither shape is an image, when two images differ in size, or when `hidden` is empty.
+    Sizes and errors are those of `convolutional`.
     """
     return pyramid(inputs, outputs, hidden, (residual_down, residual_up))

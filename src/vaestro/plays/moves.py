@@ -5,6 +5,7 @@ from typing import NamedTuple, TypeAlias
 
 from torch import Tensor, nn
 
+from vaestro.codes import Usage, used_in
 from vaestro.core import Batch, Trace
 from vaestro.objectives.evidence import Objective
 from vaestro.schedules import Schedule
@@ -35,10 +36,19 @@ Play: TypeAlias = Callable[[nn.ModuleDict, Batch, Clock], Iterator[Move]]
 
 
 def terms_of(trace: Trace) -> dict[str, Tensor | float]:
-    """The two halves of every bound, for the table: reconstruction and KL in nats per row, the KL of each site if there are several."""
+    """The two halves of every bound, for the table: reconstruction and KL in nats per row, the KL of each site if there are several.
+
+    Then, where there are any, what training adds to the bound, and the perplexity of the codes that the batch uses.
+    """
     latents = trace.latents
     each = {f"kl_{n}": d.kl.mean().detach() for n, d in latents.items()} if len(latents) > 1 else {}
-    return {"reconstruction": -trace.log_px.mean().detach(), "kl": sum(each.values()) if each else trace.kl.mean().detach(), **each}
+    return {"reconstruction": -trace.log_px.mean().detach(), "kl": sum(each.values()) if each else trace.kl.mean().detach(), **each, **_beside(trace)}
+
+
+def _beside(trace: Trace) -> dict[str, Tensor | float]:
+    penalty, used = trace.penalty, used_in(trace)
+    asked: dict[str, Tensor | float] = {"penalty": penalty.mean().detach()} if isinstance(penalty, Tensor) else {}
+    return asked if used is None else {**asked, "perplexity": Usage.of(used).perplexity}
 
 
 def alone(objective: Objective, samples: int = 1) -> Play:
@@ -51,12 +61,12 @@ def alone(objective: Objective, samples: int = 1) -> Play:
     return play
 
 
-def annealed(objective: Callable[[float], Objective], weight: Schedule, samples: int = 1) -> Play:
-    """`alone` with a weight that follows a schedule of step / total, such as KL warm-up: `annealed(elbo, warm_up(0.1))`."""
+def annealed(objective: Callable[[float], Objective], weight: Schedule, samples: int = 1, term: str = "weight") -> Play:
+    """`alone` with a weight that follows a schedule of step / total, such as KL warm-up: `annealed(elbo, warm_up(0.1))`; the table calls it `term`."""
 
     def play(parts: nn.ModuleDict, batch: Batch, clock: Clock) -> Iterator[Move]:
         now = weight(clock.progress)
         for move in alone(objective(now), samples)(parts, batch, clock):
-            yield move._replace(terms={**move.terms, "weight": now})
+            yield move._replace(terms={**move.terms, term: now})
 
     return play

@@ -5,13 +5,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
-from vaestro.core import Batch, Model, Trace, replaying, run
+from vaestro.codes import used_in
+from vaestro.core import Batch, Draw, Model, Site, Trace, run
 from vaestro.data.rows import Rows
 from vaestro.data.schema import Binary
 from vaestro.evaluation.metrics import METRICS, Subject, active, high_power
 from vaestro.evaluation.scope import evaluating, forked
-from vaestro.training.monitor import FEW, informative, kl_by_dimension
+from vaestro.training.monitor import FEW, informative, kl_by_dimension, shares
 from vaestro.training.record import Line
 from vaestro.training.runs import Run
 
@@ -42,6 +44,8 @@ class Signs:
     sample_sharpness: float | None
     skipped: int
     log: list[Line]
+    codes_used: float | None = None  # the share of all codes that the rows use; none without codes
+    perplexity: float | None = None  # of the codes' frequencies: as many codes, used evenly, would tell as much
 
 
 @dataclass(frozen=True)
@@ -87,13 +91,19 @@ def examine(model: Model, held_out: Rows, rows: int, of: Run) -> Signs:
         rows, latents, units, informative(latents, units, kl.values()), float(trace.kl.mean()) if trace.normalised else None,
         {n: k.tolist() for n, k in kl.items()}, gain, off,
         sharp, None if sharp is None or drawn is None else float(drawn.mean()) / float(data_power), int(of.about.get("skipped", 0)), of.log(),
+        *shares([used_in(trace)]).values(),
     )  # fmt: skip
 
 
 def shuffled(model: Model, batch: Batch, trace: Trace) -> Trace:
     """The same rows scored with the latents of their neighbours."""
     values = {n: d.value.roll(1, d.value.dim() - len(d.prior.event_shape) - 1) if n in trace.latents else d.value for n, d in trace.items()}
-    return run(model.program(batch), replaying(values))
+    return run(model.program(batch), lambda site: held(site, values[site.name]))
+
+
+def held(site: Site, value: Tensor) -> Draw:
+    """A site at a value, scored under its prior alone: not every posterior can score a stranger's."""
+    return Draw(value, site.prior, site.posterior, site.prior.log_prob(value), 0.0, site.posterior is None)
 
 
 def off_prior(model: Model, trace: Trace) -> float:
@@ -119,6 +129,16 @@ def collapse(s: Signs) -> Iterable[Finding]:
         f"use fewer latents ({2 * s.informative or 16}, say), a likelihood with a learned scale (likelihood=gaussian), a smaller beta, "
         "warm_up=0.2, or free_bits_vae",
     )
+
+
+def dead(s: Signs) -> Iterable[Finding]:
+    """A code book of which little is used."""
+    if s.codes_used is not None and s.codes_used < FEW:
+        yield Finding(
+            "dead codes",
+            f"{s.rows:,} rows use {s.codes_used:.0%} of the codes, and as unevenly as {s.perplexity:.0f} even ones: the rest is paid for and tells nothing",
+            "fewer codes (codes=64, say), a higher revive (0.1), running means (decay=0.99) in place of decay=none, or fsq_vae, which has no book to die",
+        )
 
 
 def ignored(s: Signs) -> Iterable[Finding]:
@@ -188,4 +208,4 @@ def fit(s: Signs) -> Iterable[Finding]:
         yield Finding("stopped early", f"validation still fell by {fell:.1f} nats in the last fifth", "train longer: --seconds or --steps")
 
 
-RULES: tuple[Callable[[Signs], Iterable[Finding]], ...] = (collapse, ignored, off, blurred, broken, fit)
+RULES: tuple[Callable[[Signs], Iterable[Finding]], ...] = (collapse, dead, ignored, off, blurred, broken, fit)

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from vaestro.core import Batch, Trace
+from vaestro.codes import Usage, numbered, used_in
+from vaestro.core import Batch, Trace, centre
 from vaestro.evaluation.metrics.reconstruction import ACTIVE
 from vaestro.recipes import Recipe
 from vaestro.training.record import Line
@@ -16,14 +17,26 @@ SETTLED = 0.3  # of training, before which few active latents mean nothing
 
 
 def posterior_means(trace: Trace) -> dict[str, Tensor]:
-    """The mean of each latent site's posterior, [rows, dimensions]; below other draws, given the first of them."""
+    """The centre of each latent site's posterior, [rows, dimensions]; below other draws, given the first of them.
+
+    The centre is the mean, or of a flow the image of its base's mean; where there is neither, it is the first draw.
+    """
     found = {}
     for name, d in trace.latents.items():
         assert d.posterior is not None
-        mean: Tensor = d.posterior.mean
-        one_draw = mean.dim() == len(d.prior.event_shape) + 1
-        found[name] = (mean if one_draw else mean[0]).flatten(1)
+        try:
+            mean, axes = centre(d.posterior), len(d.posterior.batch_shape)  # of classes the centre has an axis more than the event
+        except NotImplementedError:
+            mean, axes = d.value, d.value.dim() - len(d.prior.event_shape)
+        one = mean if axes == 1 else mean[0]
+        found[name] = one.reshape(len(one), -1)
     return found
+
+
+def moving(trace: Trace) -> dict[str, Tensor]:
+    """What moves with the data where a latent is in use, one number a latent: [rows, latents] by site."""
+    means = posterior_means(trace)
+    return {name: numbered(d.posterior, means[name]) for name, d in trace.latents.items() if d.posterior is not None}
 
 
 def kl_by_dimension(trace: Trace) -> dict[str, Tensor]:
@@ -43,15 +56,28 @@ def informative(latents: int, active: int, kl: Iterable[Tensor]) -> int:
 
 @torch.no_grad()
 def vital_signs(recipe: Recipe, batches: Iterable[Batch], progress: float) -> Line:
-    """`validation` (the recipe's own score, nats a row), `active_units`, and a `note` where most latents are idle; called at each validation."""
-    scores, means, kls = [], [], []
+    """`validation` (the recipe's own score, nats a row), `active_units`, and a `note` where most latents are idle; called at each validation.
+
+    For discrete latents also `codes_used`, the share of all codes that these rows use, and their `perplexity`.
+    """
+    scores, means, kls, counts = [], [], [], []
     for batch in batches:
         trace = recipe.model(batch, recipe.samples)
         scores.append(recipe.score(trace))
-        means.append(torch.cat(list(posterior_means(trace).values()), -1))
+        means.append(torch.cat(list(moving(trace).values()), -1))
+        counts.append(used_in(trace))
         kls.append(list(kl_by_dimension(trace).values()))
     used = torch.cat(means).var(0, correction=0) > ACTIVE
     active, latents = int(used.sum()), len(used)
     busy = informative(latents, active, (torch.stack(site).mean(0) for site in zip(*kls, strict=True)))
     note = {"note": f"posterior collapse: {busy} of {latents} latents in use"} if progress > SETTLED and busy < FEW * latents else {}
-    return {"validation": float(torch.cat(scores).mean()), "active_units": active, **note}
+    return {"validation": float(torch.cat(scores).mean()), "active_units": active, **shares(counts), **note}
+
+
+def shares(counts: Iterable[Tensor | None]) -> dict[str, float]:
+    """How evenly codes are used, from their counts in some batches; nothing where there are no codes."""
+    known = [c for c in counts if c is not None]
+    if not known:
+        return {}
+    found = Usage.of(torch.stack(known).sum(0))
+    return {"codes_used": float(found.share), "perplexity": float(found.perplexity)}

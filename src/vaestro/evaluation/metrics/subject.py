@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vaestro.core import Batch, Draw, Model, Site, Trace, content, draw, run, take
-from vaestro.data.schema import Binary, Field, Kind
+from vaestro.codes import numbered
+from vaestro.core import Batch, Draw, Model, Site, Trace, centre, content, draw, run, take
+from vaestro.data.schema import Binary, Count, Field, Kind
 from vaestro.errors import UsageError
 from vaestro.evaluation.judge import Features
 from vaestro.evaluation.likelihood import Likelihood, Rows, importance
@@ -62,6 +63,7 @@ class Subject:
     name: str = "the model"
     features: Mapping[str, Features] = part(default_factory=dict)
     cost: Cost | None = None
+    answers: Callable[[], Iterable[Batch]] | None = None  # the same rows with their labels, which the model is not shown
 
     @cached_property
     def likelihood(self) -> Likelihood:
@@ -87,7 +89,7 @@ class Subject:
         x = content(batch[self.field.name])[:real]
         mean = mean_of(trace[self.field.name], self.name).expand(len(content(batch[self.field.name])), *x.shape[1:])[:real]
         error = (x.double() - mean.double()).square().flatten(1).mean(1)
-        codes = torch.cat([d.value.reshape(len(d.value), -1) for d in trace.latents.values()], 1)[:real].double()
+        codes = torch.cat([numbered(d.posterior, d.value) for d in trace.latents.values() if d.posterior is not None], 1)[:real].double()
         powers = [high_power(v) if is_picture(self.field) else error.new_zeros(0) for v in (x, mean)]
         return tuple(v.cpu().numpy() for v in (error, codes, *powers))
 
@@ -136,11 +138,14 @@ def is_discrete(dist: Distribution) -> bool:
 
 
 def mean_or_draw(dist: Distribution) -> Tensor:
-    """The mean of a continuous distribution that has one, else one draw (such as the codes of a quantiser, whose mean is no code)."""
+    """The centre of a continuous distribution that has one: its mean, or of a flow the image of its base's mean.
+
+    Else one draw (such as the codes of a quantiser, whose mean is no code).
+    """
     if is_discrete(dist):
         return draw(dist, ())[0]
     try:
-        return dist.mean
+        return centre(dist)
     except NotImplementedError:
         return draw(dist, ())[0]
 
@@ -174,9 +179,10 @@ def as_shown(kind: Kind, dreamt: Draw) -> Tensor:
     return dreamt.prior.mean.expand_as(dreamt.value)
 
 
-@as_shown.register
-def _(kind: Binary, dreamt: Draw) -> Tensor:
-    return dreamt.value  # binary data are draws themselves, and grey means would be told from them at a glance
+@as_shown.register(Binary)
+@as_shown.register(Count)
+def _(kind: Binary | Count, dreamt: Draw) -> Tensor:
+    return dreamt.value  # such data are draws themselves, and grey or broken means would be told from them at a glance
 
 
 def shown(field: Field, dreamt: Draw) -> Tensor:
