@@ -19,12 +19,20 @@ def warm_up(until: float, value: float = 1.0) -> Schedule:
     return lambda progress: value if progress >= until else value * progress / until
 
 
+def ramp(start: float, until: float, value: float = 1.0) -> Schedule:
+    """Linear from `start` to `value` over the first `until` of training, then `value`. At an `until` of 0 there is no rise."""
+    return lambda progress: value if progress >= until else start + (value - start) * progress / until
+
+
 def cyclical(cycles: int = 4, rise: float = 0.5, value: float = 1.0) -> Schedule:
-    """`cycles` times: linear from 0 to `value` over the first `rise` of the cycle, then `value` (Fu et al. 2019, eq. 6)."""
+    """`cycles` times: linear from 0 to `value` over the first `rise` of the cycle, then `value`; the last value is `value` (Fu et al. 2019, eq. 6 and 7).
+
+    At a `rise` of 0 there is none.
+    """
 
     def schedule(progress: float) -> float:
         place = min(progress, 1.0) * cycles
-        return value * min((place - math.floor(place)) / rise, 1.0) if progress < 1 else value
+        return value * min((place - math.floor(place)) / rise, 1.0) if progress < 1 and rise > 0 else value
 
     return schedule
 

@@ -2,21 +2,29 @@
 
 from vaestro.families.base import Family, outputs
 from vaestro.families.bernoulli import Bernoulli
+from vaestro.families.beta_binomial import BetaBinomial
 from vaestro.families.binned import Binned
 from vaestro.families.categorical import Categorical
+from vaestro.families.committed import CommittedGaussian
+from vaestro.families.counts import NegativeBinomial, Poisson
 from vaestro.families.gaussian import FixedGaussian, Gaussian, SharedGaussian
+from vaestro.families.inflated import ZeroInflated
 from vaestro.families.interval import log_interval
 from vaestro.families.laplace import Laplace
 from vaestro.families.likelihoods import LIKELIHOODS, default_likelihood, fitting
 from vaestro.families.logistic import Logistic, LogisticMixture
 from vaestro.families.point import Point
+from vaestro.families.scaled import TrackedGaussian, best_scale, rescaled
+from vaestro.families.student import Student
 from vaestro.families.unit import ContinuousBernoulli
 
 __all__ = [
     "LIKELIHOODS",
     "Bernoulli",
+    "BetaBinomial",
     "Binned",
     "Categorical",
+    "CommittedGaussian",
     "ContinuousBernoulli",
     "Family",
     "FixedGaussian",
@@ -24,10 +32,17 @@ __all__ = [
     "Laplace",
     "Logistic",
     "LogisticMixture",
+    "NegativeBinomial",
     "Point",
+    "Poisson",
     "SharedGaussian",
+    "Student",
+    "TrackedGaussian",
+    "ZeroInflated",
+    "best_scale",
     "default_likelihood",
     "fitting",
     "log_interval",
     "outputs",
+    "rescaled",
 ]

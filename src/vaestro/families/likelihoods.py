@@ -3,16 +3,21 @@
 from collections.abc import Callable
 from functools import wraps
 
-from vaestro.data.schema import Binary, Field, Integer, Kind, Real
+from vaestro.data.schema import Binary, Count, Field, Integer, Kind, Real
 from vaestro.errors import UsageError
 from vaestro.families.base import Family
 from vaestro.families.bernoulli import Bernoulli
+from vaestro.families.beta_binomial import BetaBinomial
 from vaestro.families.binned import Binned
 from vaestro.families.categorical import Categorical
+from vaestro.families.counts import NegativeBinomial, Poisson
 from vaestro.families.gaussian import FixedGaussian, Gaussian, SharedGaussian
+from vaestro.families.inflated import ZeroInflated
 from vaestro.families.laplace import Laplace
 from vaestro.families.logistic import Logistic, LogisticMixture
 from vaestro.families.point import Point
+from vaestro.families.scaled import TrackedGaussian
+from vaestro.families.student import Student
 from vaestro.families.unit import ContinuousBernoulli
 from vaestro.registry import Registry
 
@@ -28,12 +33,14 @@ def fitting(kind: Kind) -> tuple[str, ...]:
 
 
 def default_likelihood(field: Field) -> Family:
-    """The family that a field gets when nobody names one: bernoulli on two levels, logistic on more, gaussian on real numbers.
+    """The family that a field gets when nobody names one: bernoulli on two levels, logistic on more, negative_binomial on counts, gaussian on real numbers.
 
     Raises UsageError for a kind that no likelihood describes.
     """
     if _two_levels(field.kind):
         return LIKELIHOODS["bernoulli"](field)
+    if _counted(field.kind):
+        return LIKELIHOODS["negative_binomial"](field)
     return LIKELIHOODS["logistic" if _discrete(field.kind) else "gaussian"](field)
 
 
@@ -47,6 +54,10 @@ def _levels(kind: Kind) -> int:
 
 def _two_levels(kind: Kind) -> bool:
     return _levels(kind) == 2
+
+
+def _counted(kind: Kind) -> bool:
+    return isinstance(kind, Count)
 
 
 def _discrete(kind: Kind) -> bool:
@@ -75,7 +86,8 @@ def _fits(fits: Callable[[Kind], bool], reason: str) -> Callable[[Likelihood], L
     return decorate
 
 
-_NUMBERS = "it describes numbers, not classes"
+_NUMBERS = "it describes levels and real numbers, not classes, and not counts, which have no top"
+_COUNTS = "it gives a mass to every whole number, and these data are no counts"
 
 
 def _honest(family: Family, field: Field) -> Family:
@@ -114,9 +126,51 @@ def gaussian_shared(field: Field) -> Family:
 
 
 @_fits(_numeric, _NUMBERS)
+def gaussian_tracked(field: Field) -> Family:
+    """N(loc, scale^2) with one stored scale, the root mean squared error of training (Rybkin et al. 2021); the mass of its bin on discrete data; nats."""
+    return _honest(TrackedGaussian(len(field.shape)), field)
+
+
+@_fits(_numeric, _NUMBERS)
 def laplace(field: Field) -> Family:
     """exp(-|x - loc| / scale) / (2 scale); the mass of its bin on discrete data; nats."""
     return _honest(Laplace(len(field.shape)), field)
+
+
+@_fits(_numeric, _NUMBERS)
+def student(field: Field) -> Family:
+    """Student's t with 4 degrees of freedom, loc and scale predicted, which forgives outliers; the mass of its bin on discrete data; nats."""
+    return _honest(Student(len(field.shape)), field)
+
+
+@_fits(_discrete, "it needs a finite number of levels")
+def beta_binomial(field: Field) -> Family:
+    """C(N, n) B(n + a, N - n + b) / B(a, b): two numbers a value, with one smooth hill, a slope or two ends (Townsend et al. 2019); nats."""
+    return BetaBinomial(_levels(field.kind), len(field.shape))
+
+
+@_fits(_counted, _COUNTS)
+def poisson(field: Field) -> Family:
+    """Counts whose variance is their mean: log p = x h - exp(h) - ln x!, in nats."""
+    return Poisson(len(field.shape))
+
+
+@_fits(_counted, _COUNTS)
+def negative_binomial(field: Field) -> Family:
+    """Counts of mean m and variance m + m^2 / r, both predicted (Lopez et al. 2018, scVI); nats."""
+    return NegativeBinomial(len(field.shape))
+
+
+@_fits(_counted, _COUNTS)
+def zero_inflated_poisson(field: Field) -> Family:
+    """A Poisson count, or 0 with a predicted probability (Lambert 1992); nats."""
+    return ZeroInflated(Poisson(len(field.shape)))
+
+
+@_fits(_counted, _COUNTS)
+def zero_inflated_negative_binomial(field: Field) -> Family:
+    """A negative binomial count, or 0 with a predicted probability (Lopez et al. 2018, scVI); nats."""
+    return ZeroInflated(NegativeBinomial(len(field.shape)))
 
 
 @_fits(_discrete, "it needs a finite number of levels")

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from typing import TypeAlias
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -37,20 +36,3 @@ def iwae(trace: Trace) -> Float[Tensor, " b"]:
     Burda et al. 2016, eq. 8: the gradient of this value is the paper's estimator, and the value is the bound itself.
     """
     return -mean_exp(trace.log_w)
-
-
-def free_bits(floor: float) -> Objective:
-    """-E_q[log p(x|z)] + sum_j max(floor, mean over the batch of KL_j), with j the latent dimensions. Nats per row, [b].
-
-    Kingma et al. 2016, eq. 15. Where prior and posterior do not split into dimensions, j runs over the latent sites.
-    """
-
-    def objective(t: Trace) -> Float[Tensor, " b"]:
-        kl = torch.as_tensor(0.0)
-        for d in t.latents.values():
-            split = d.kl_by_dimension
-            groups = d.kl.mean() if split is None else split
-            kl = kl + groups.clamp(min=floor).sum()
-        return kl - t.log_px.mean(0) + t.penalty
-
-    return objective

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from vaestro.core import observe
+from vaestro.core import Batch, observe
 from vaestro.errors import UsageError
 from vaestro.memory import keep_freed_memory
 from vaestro.plays import Clock, Move
 from vaestro.recipes import Recipe
 from vaestro.seeds import mix, reseed
 
-Fetch = Callable[[], Mapping[str, Tensor]]
+Fetch = Callable[[], Batch]
 
 
 def weights(parts: nn.Module) -> dict[str, Tensor]:
@@ -57,6 +57,7 @@ class Loop:
         self.n = 0
         self.skipped = torch.zeros((), device=device)  # moves whose gradient was not finite
         self.sums: dict[str, Tensor | float] = {}
+        self.times: dict[str, int] = {}  # how often each term was summed: a player may move several times a step
         self.counted = 0
 
     def step(self, fetch: Fetch) -> None:
@@ -106,6 +107,7 @@ class Loop:
         name = "loss" if len(self.owned) == 1 else f"loss_{move.player}"
         for term, value in {name: loss, **move.terms, f"gradient_{move.player}": norm}.items():
             self.sums[term] = self.sums.get(term, 0.0) + value
+            self.times[term] = self.times.get(term, 0) + 1
 
     @torch.no_grad()
     def _averaged(self) -> None:
@@ -136,8 +138,8 @@ class Loop:
 
     def flush(self) -> dict[str, float]:
         """The mean of every term since the last call: the only place that waits for the device."""
-        means = {term: float(total) / self.counted for term, total in self.sums.items()} if self.counted else {}
-        self.sums, self.counted = {}, 0
+        means = {term: float(total) / self.times[term] for term, total in self.sums.items()}
+        self.sums, self.times, self.counted = {}, {}, 0
         return means
 
     def best(self) -> dict[str, Tensor]:
