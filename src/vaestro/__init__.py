@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vaestro.models import VAE
     from vaestro.recipes import Recipe, recipe, solo
     from vaestro.training.diagnosis import diagnose
+    from vaestro.uses.classify import classify
     from vaestro.uses.evaluate import evaluate
     from vaestro.uses.generate import generate, sample
     from vaestro.uses.reconstruct import embed, reconstruct
@@ -33,6 +34,7 @@ _HOMES = {
     "vaestro.models": ("VAE",),
     "vaestro.recipes": ("Recipe", "recipe", "solo"),
     "vaestro.training.diagnosis": ("diagnose",),
+    "vaestro.uses.classify": ("classify",),
     "vaestro.uses.evaluate": ("evaluate",),
     "vaestro.uses.generate": ("generate", "sample"),
     "vaestro.uses.reconstruct": ("embed", "reconstruct"),
@@ -49,6 +51,7 @@ __all__ = [
     "Site",
     "UsageError",
     "VaestroError",
+    "classify",
     "diagnose",
     "embed",
     "evaluate",

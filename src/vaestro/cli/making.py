@@ -9,14 +9,18 @@ from vaestro.cli.shared import Own, RunName, Seed
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A picture (.png), or numbers (.npy, .csv).")]
 NOISE = "Draw from the likelihood, noise and all, instead of its mean."
+TOLD = "What the model is told: label=7, several as label=0,1,2, numbers as c=0.5,1.2, or c=rows.npy. May be repeated."
+GivenTexts = Annotated[list[str] | None, typer.Option("--given", metavar="NAME=VALUE", help=TOLD)]
+USUAL = 64
 
 
 def generate(
     run: RunName,
     *,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 64,
+    n: Annotated[int | None, typer.Option("-n", min=1, help="How many; 64 if left out, or 8 of each class of a model that is told one.")] = None,
     out: Out = Path("grid.png"),
     seed: Seed = 0,
+    given: GivenTexts = None,
     sample: Annotated[bool, typer.Option("--sample", help=NOISE)] = False,
     own: Own = None,
 ) -> None:
@@ -24,12 +28,14 @@ def generate(
     from vaestro.cli.shared import opened, wrote
     from vaestro.uses.generate import generate as means
     from vaestro.uses.generate import sample as draws
+    from vaestro.uses.given import arranged, texts
     from vaestro.uses.pictures import require_writer, write
 
     require_writer(out)
-    of = opened(run, own)
-    rows = draws(of, n, seed) if sample else means(of, n, seed)
-    wrote(out, f"{n} {'samples' if sample else 'means'} of {of.name}", write(out, of.field, rows))
+    of, said = opened(run, own), texts(given or [])
+    n, columns = arranged(of, n, said, USUAL)
+    rows = draws(of, n, seed, said) if sample else means(of, n, seed, said)
+    wrote(out, f"{n} {'samples' if sample else 'means'} of {of.name}", write(out, of.field, rows, columns))
 
 
 def reconstruct(
@@ -39,10 +45,12 @@ def reconstruct(
     out: Out = Path("reconstruction.png"),
     seed: Seed = 0,
     resize: Annotated[bool, typer.Option("--resize", help="Bring images to the run's size and colours first.")] = False,
+    given: GivenTexts = None,
     own: Own = None,
 ) -> None:
     """Set rows beside what the model makes of them: the original on the left, its reconstruction on the right."""
     from vaestro.cli.shared import opened, wrote
+    from vaestro.uses.given import texts
     from vaestro.uses.inputs import exact, fitting, read
     from vaestro.uses.pictures import require_writer, write_pairs
     from vaestro.uses.reconstruct import reconstruct as back
@@ -50,7 +58,7 @@ def reconstruct(
     require_writer(out)
     of = opened(run, own)
     rows, notes = read(files, of.field, fitting if resize else exact)
-    wrote(out, f"{len(rows)} reconstructed by {of.name}", [*notes, *write_pairs(out, of.field, rows, back(of, rows, seed))])
+    wrote(out, f"{len(rows)} reconstructed by {of.name}", [*notes, *write_pairs(out, of.field, rows, back(of, rows, seed, texts(given or [])))])
 
 
 def export(

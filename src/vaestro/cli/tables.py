@@ -43,6 +43,8 @@ def print_evaluation(found: "Evaluation", as_json: bool) -> None:
         for s in found.scores.values()
     ]
     print_table(("measure", "value ± standard error", "unit", ""), rows, numbers=(1,))
+    for name in about.get("told", []):
+        say(f"The model is told {name!r}: these are nats of p(x | {name}), and no match for those of p(x).")
     if "ladder" in about:
         say("Bounds on log p(x) by importance samples: " + ", ".join(f"{k}: {v:.2f}" for k, v in about["ladder"].items()) + " nats")
         say(f"Protocol: {about['protocol']}; the importance samples alone leave an error of {about['sampling_error']:.2g} nats.")

@@ -11,6 +11,7 @@ from torch import nn
 
 from vaestro.core import Model
 from vaestro.data.schema import Binary, Integer, Kind, Real, Schema
+from vaestro.data.schema import Count as Counted
 from vaestro.errors import UsageError
 from vaestro.objectives import Objective, elbo
 from vaestro.optimizers import OPTIMIZERS, PRECISIONS, Optimizer, adam
@@ -39,6 +40,14 @@ class Training:
     precision: Annotated[torch.dtype, PRECISIONS] = torch.float32
 
 
+class Told(NamedTuple):
+    """A field that training rows alone show, and of them only some: the labels of a semi-supervised model."""
+
+    field: str
+    rows: int | None = None  # how many training rows show it, evenly over its classes; all of them if left out
+    where: str | None = None  # a field that is 1 where it is known; everywhere if left out
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What a recipe serves: modules, the play on them, and who owns which parameters."""
@@ -50,6 +59,7 @@ class Recipe:
     score: Objective = field(default_factory=elbo)  # what validation reports: nats per row
     samples: int = 1  # draws that the score takes
     fields: tuple[str, ...] = ("x",)  # the only fields of the data that the model is shown
+    told: Told | None = None  # what training rows show it beside these, and no other rows
 
     @property
     def model(self) -> Model:
@@ -74,6 +84,7 @@ class Entry(NamedTuple):
     formula: str
     published: str  # the published number it answers to, with its protocol
     fits: tuple[type[Kind], ...]
+    lacks: Mapping[str, str] = {}  # what it cannot do, by name ("density"), with the reason
 
     @property
     def summary(self) -> str:
@@ -82,14 +93,23 @@ class Entry(NamedTuple):
 
 
 RECIPES: Registry[Entry] = Registry("recipe")
-ANY: tuple[type[Kind], ...] = (Binary, Integer, Real)
+ANY: tuple[type[Kind], ...] = (Binary, Integer, Counted, Real)
+NUMBERS: tuple[type[Kind], ...] = (Binary, Integer, Real)  # what Gaussians and their like describe, as masses or densities
 
 
-def recipe(*, group: str = "own", paper: str = "", formula: str = "", published: str = "none", fits: tuple[type[Kind], ...] = ANY) -> Callable[..., Any]:
+def recipe(
+    *,
+    group: str = "own",
+    paper: str = "",
+    formula: str = "",
+    published: str = "none",
+    fits: tuple[type[Kind], ...] = ANY,
+    lacks: Mapping[str, str] | None = None,
+) -> Callable[..., Any]:
     """A decorator that puts a function `f(schema, **keywords) -> Recipe` into the book under its own name."""
 
     def add(build: Callable[..., Recipe]) -> Callable[..., Recipe]:
-        RECIPES.add(build.__name__, Entry(build.__name__, build, group, paper, formula, published, fits))
+        RECIPES.add(build.__name__, Entry(build.__name__, build, group, paper, formula, published, fits, lacks or {}))
         return build
 
     return add

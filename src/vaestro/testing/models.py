@@ -6,8 +6,8 @@ import math
 import torch
 from torch import Tensor
 
-from vaestro.core import Model, content, replaying, run
-from vaestro.data.schema import Binary, Category, Field, Integer, Kind, Real, Schema, Shape
+from vaestro.core import Batch, Model, Seen, Trace, content, replaying, run, scores
+from vaestro.data.schema import Binary, Category, Count, Field, Integer, Kind, Real, Schema, Shape
 from vaestro.errors import UsageError
 from vaestro.objectives import Objective, elbo
 from vaestro.plays import Clock
@@ -15,8 +15,9 @@ from vaestro.recipes import Call, Recipe, parse
 from vaestro.testing.linear import LinearGaussian
 from vaestro.training.loop import Loop, owned, weights
 
-KINDS: tuple[Kind, ...] = (Binary(), Integer(5), Real())
+KINDS: tuple[Kind, ...] = (Binary(), Integer(5), Count(), Real())
 STEPS = 20
+DEPENDS = "the score of a row depends on the other rows of its batch"
 
 
 def toy_schema(kind: Kind, shape: Shape = (1, 8, 8)) -> Schema:
@@ -25,13 +26,29 @@ def toy_schema(kind: Kind, shape: Shape = (1, 8, 8)) -> Schema:
 
 
 def toy_batch(kind: Kind, rows: int = 6, shape: Shape = (1, 8, 8)) -> dict[str, Tensor]:
-    """Random rows of a kind, as a model sees them: levels as unit values, else normal numbers."""
+    """Random rows of a kind, as a model sees them: levels as unit values, counts of mean 3, else normal numbers."""
+    if isinstance(kind, Count):
+        return {"x": torch.poisson(torch.full((rows, *shape), 3.0))}
     levels = 2 if isinstance(kind, Binary) else kind.levels if isinstance(kind, Integer) else 0
     return {"x": torch.randint(levels, (rows, *shape)).float() / (levels - 1) if levels else torch.randn(rows, *shape)}
 
 
+def toy_rows(schema: Schema, recipe: Recipe, rows: int = 6) -> tuple[dict[str, Tensor], dict[str, Tensor | Seen]]:
+    """Random rows of the fields that a recipe reads, and the same as it trains on them: with every other row's label, where it is told some."""
+    fields = [schema[n] for n in recipe.fields]
+    batch = {f.name: torch.arange(rows) % f.kind.n if isinstance(f.kind, Category) else toy_batch(f.kind, rows, f.shape)["x"] for f in fields}
+    if recipe.told is None:
+        return batch, dict(batch)
+    kind = schema[recipe.told.field].kind
+    assert isinstance(kind, Category), "labels are classes"
+    return batch, {**batch, recipe.told.field: Seen(torch.arange(rows) // 2 % kind.n, torch.arange(rows) % 2 == 0)}
+
+
 def check_model(model: Model, batch: dict[str, Tensor], k: int = 4) -> None:
-    """Shapes [k, b]; equal seeds give equal traces; a replayed trace scores the same; a row's score depends on that row alone; dreams are whole."""
+    """Shapes [k, b]; equal seeds give equal traces; a row's score depends on that row alone; dreams are whole.
+
+    A replayed trace scores the same, or is refused in words where a posterior scores only what it draws (`vaestro.core.scores`).
+    """
     model.eval()
     rows = len(content(next(iter(batch.values()))))
     torch.manual_seed(1)
@@ -41,15 +58,35 @@ def check_model(model: Model, batch: dict[str, Tensor], k: int = 4) -> None:
     assert trace.log_w.shape == (k, rows), f"log w is shaped {tuple(trace.log_w.shape)}, not [samples, batch] = {(k, rows)}"
     assert torch.equal(trace.log_w, again.log_w), "equal seeds gave different traces; draw random numbers from torch's generator only"
     assert torch.allclose(elbo()(trace), (trace.kl - trace.log_px).mean(0) + trace.penalty), "the ELBO is not log p(x | z) - KL of the trace"
+    (check_replay if all(scores(d.posterior) for d in trace.latents.values() if d.posterior) else check_one_pass)(model, batch, trace)
+    for name, d in model.generate(3).items():
+        assert d.value.shape == (3, *trace[name].prior.event_shape), f"a dream of {name!r} is shaped {tuple(d.value.shape)}"
+
+
+def check_replay(model: Model, batch: dict[str, Tensor], trace: Trace) -> None:
+    """A replayed trace scores the same, and so do its first rows without the others."""
+    half = trace.log_w.shape[1] // 2
     values = {n: d.value for n, d in trace.items()}
     replayed = run(model.program(batch), replaying(values))
     assert torch.allclose(replayed.log_w, trace.log_w, rtol=1e-4, atol=1e-3), "a replayed trace scores differently from the draw"
-    lead = {n: v if n in batch else v[:, : rows // 2] for n, v in values.items()}
-    half = {n: v[: rows // 2] for n, v in batch.items()}
-    alone = run(model.program(half), replaying(lead | {n: half[n] for n in half if n in values}))
-    assert torch.allclose(alone.log_w, trace.log_w[:, : rows // 2], rtol=1e-4, atol=1e-3), "the score of a row depends on the other rows of its batch"
-    for name, d in model.generate(3).items():
-        assert d.value.shape == (3, *trace[name].prior.event_shape), f"a dream of {name!r} is shaped {tuple(d.value.shape)}"
+    lead = {n: v if n in batch else v[:, :half] for n, v in values.items()}
+    few = {n: v[:half] for n, v in batch.items()}
+    alone = run(model.program(few), replaying(lead | {n: few[n] for n in few if n in values}))
+    assert torch.allclose(alone.log_w, trace.log_w[:, :half], rtol=1e-4, atol=1e-3), DEPENDS
+
+
+def check_one_pass(model: Model, batch: dict[str, Tensor], trace: Trace) -> None:
+    """A model that scores only what it draws refuses to replay, in words; the same draws score the same whatever rows stand beside them."""
+    try:
+        run(model.program(batch), replaying({n: d.value for n, d in trace.items()}))
+    except UsageError:
+        pass
+    else:
+        raise AssertionError("a posterior says that it cannot score a value that another drew, and yet replayed one; register `scores` as it is")
+    half = trace.log_w.shape[1] // 2
+    torch.manual_seed(1)
+    beside = model({n: torch.cat([v[:half], torch.zeros_like(v[half:])]) for n, v in batch.items()}, trace.log_w.shape[0])
+    assert torch.allclose(beside.log_w[:, :half], trace.log_w[:, :half], rtol=1e-4, atol=1e-3), DEPENDS
 
 
 def check_bound(bound: Objective, samples: int = 8, rows: int = 20_000) -> None:
@@ -69,14 +106,14 @@ def check_bound(bound: Objective, samples: int = 8, rows: int = 20_000) -> None:
     assert (loose - exact).mean() < error, "the bound lies above log p(x)"
 
 
-def check_play(recipe: Recipe, batch: dict[str, Tensor]) -> None:
-    """Every trainable parameter has one owner, gets a gradient from it, and stays bit-identical while the others move."""
+def check_play(recipe: Recipe, batch: Batch) -> None:
+    """Every trainable parameter has one owner, gets a gradient from it at the first step or the last, and stays bit-identical while the others move."""
     players = owned(recipe)
     loop = Loop(recipe, 0, 10, torch.device("cpu"))
     fed: dict[str, set[str]] = {player: set() for player in players}
     before = {n: w.clone() for n, w in recipe.parts.named_parameters()}
-    for move in recipe.play(recipe.parts, batch, Clock(9, 10)):
-        loop.move(move, Clock(9, 10))
+    for clock, move in ((c, m) for c in (Clock(0, 10), Clock(9, 10)) for m in recipe.play(recipe.parts, batch, c)):
+        loop.move(move, clock)
         for name, parameter in recipe.parts.named_parameters():
             if name not in players[move.player]:
                 assert torch.equal(before[name], parameter), f"the step of {move.player!r} moved {name!r}, which is not its own"
@@ -111,15 +148,17 @@ def check_recipe(text: str, shape: Shape = (1, 8, 8)) -> None:
 
 def check_fit(call: Call, kind: Kind, shape: Shape) -> None:
     """One call on one kind of data."""
-    schema, batch = toy_schema(kind, shape), toy_batch(kind, shape=shape)
-    check_play(call.cook(schema), batch)
-    recipe = call.cook(schema)
+    schema, recipe = toy_schema(kind, shape), call.cook(toy_schema(kind, shape))
+    batch, lesson = toy_rows(schema, recipe)
+    check_play(call.cook(schema), lesson)
     loop = Loop(recipe, 0, STEPS, torch.device("cpu"))
     for _ in range(STEPS):
-        loop.step(lambda: batch)
+        loop.step(lambda: lesson)
     broken = [term for term, mean in loop.flush().items() if not math.isfinite(mean)]
     assert not broken, f"{call} on {kind!r} trains to infinite or NaN {', '.join(broken)}"
     check_model(recipe.model, batch)
+    dense = recipe.model(batch).normalised
+    assert dense == ("density" not in call.entry.lacks), f"{call} on {kind!r} {'has' if dense else 'lacks'} a density, and its entry says otherwise in `lacks`"
     other = call.cook(schema, seed=1)
     for name, w in weights(other.parts).items():
         w.copy_(weights(recipe.parts)[name])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vaestro.core import Draw, Model, Site, Trace, run, take
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.metrics.subject import mean_or_draw
+from vaestro.models import conditions_of
 from vaestro.training.runs import Run
 
 NEEDED = ("onnx", "onnxscript")
@@ -85,6 +86,7 @@ def export_onnx(of: Run, path: Path) -> list[tuple[Path, str]]:
     if missing:
         raise VaestroError(f"export needs the package {missing[0]}, which is not installed; pip install 'vaestro[onnx]'")
     model, shape = of.model.cpu().eval(), of.field.shape
+    _refuse(of)
     generator = torch.Generator().manual_seed(0)
     x = (torch.rand(CHECK, *shape, generator=generator) > 0.5).float()
     with torch.no_grad():
@@ -100,6 +102,15 @@ def export_onnx(of: Run, path: Path) -> list[tuple[Path, str]]:
         for place, _, part, example in told:
             _write(place, part, example)
     return [(place, what + (", checked with onnxruntime" if find_spec("onnxruntime") else "")) for place, what, _, _ in told]
+
+
+def _refuse(of: Run) -> None:
+    """Raises UsageError for models that two files of numbers cannot hold."""
+    conditions = conditions_of(of.model)
+    if conditions:
+        raise UsageError(f"{of.about['call']} is told {conditions[0]!r} beside x, and the files of an export read x or latents alone; use the run itself")
+    if len(of.model.observed) > 1:
+        raise UsageError(f"{of.about['call']} has classes among its latents, which an export cannot draw; use the run itself, or vaestro.classify")
 
 
 def _write(path: Path, part: nn.Module, example: Tensor) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vaestro.core import prepare
-from vaestro.data.rows import Batches, Rows
+from vaestro.data.rows import Rows
 from vaestro.data.store import Dataset
 from vaestro.errors import VaestroError
 from vaestro.evaluation.scope import evaluating, forked
@@ -18,6 +18,7 @@ from vaestro.recipes import Call
 from vaestro.seeds import mix
 from vaestro.training.budget import Budget, quickest, seconds_a_step, wall
 from vaestro.training.device import choose
+from vaestro.training.feed import ToldRows, feed
 from vaestro.training.files import load_tensors, save_tensors
 from vaestro.training.loop import Fetch, Loop, weights
 from vaestro.training.monitor import vital_signs
@@ -59,8 +60,9 @@ class Trainer:
         self.plan, self.folder, self.log = plan, folder, log
         self.device = choose(plan.device)
         self.recipe = plan.call.cook(plan.data.schema, plan.seed)
-        self.rows = {s: Rows(plan.data.split(s), plan.data.schema, self.recipe.fields, self.device) for s in ("train", "validation")}
-        self.batches = Batches(self.rows["train"].rows, self.recipe.training.batch, plan.seed, self.device)
+        rows, self.batches = feed(plan.data, self.recipe, plan.seed, self.device)
+        held_out = Rows(plan.data.split("validation"), plan.data.schema, self.recipe.fields, self.device)
+        self.rows: dict[str, Rows | ToldRows] = {"train": rows, "validation": held_out}
         self.skipped, self.stuck = 0, 0  # gradients that were not finite: in all at the last log, and in a row
         self.loop: Loop
         self.progress: Progress
@@ -84,8 +86,9 @@ class Trainer:
         self.loop = Loop(self.recipe, self.plan.seed, self.progress.total, self.device)
         with self._quiet(1):
             look = self.rows["train"].batch(torch.randperm(self.rows["train"].rows)[:LOOK])
+            whole = {n: v for n, v in look.items() if isinstance(v, Tensor)}  # labels that are known in part are no business of a part's start
             for part in self.recipe.parts.modules():
-                prepare(part, look)
+                prepare(part, whole)
         if start is not None:
             adopt(self.recipe.parts, start)
         self.loop.restart_average()

@@ -57,6 +57,9 @@ def compare(runs: Sequence[Run], protocol: Protocol = USUAL) -> Comparison:
         if any(first.about[k] != other.about[k] for k in SAME):
             notes.append(f"{other.name} was scored on other rows than {first.name}, so their differences are not paired and none is told")
             continue
+        if first.about.get("told", []) != other.about.get("told", []):
+            notes.append(f"{other.name} and {first.name} are not told the same fields, so their nats are of different things and no difference is told")
+            continue
         differences += [_difference(first, other, m) for m in PAIRED if m in first.rows and m in other.rows]
     return Comparison(found, tuple(differences), tuple(notes))
 

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +12,10 @@ from torch import Tensor
 
 from vaestro.core import Batch
 from vaestro.data.rows import Rows, order
+from vaestro.data.store import Dataset
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.metrics import METRICS, Cost, Report, Subject, measure
+from vaestro.models import conditions_of
 from vaestro.training.files import digest, read_json, write_bytes, write_json
 from vaestro.training.loop import weights
 from vaestro.training.runs import Run
@@ -76,14 +78,23 @@ def evaluate(run: Run, protocol: Protocol = USUAL) -> Evaluation:
         return (split.batch(i.to(device)) for i in index.split(AT_ONCE))
 
     cost = Cost(run.about["parameters"], run.about.get("seconds", math.nan), run.about.get("done_steps", 0))
-    subject = Subject(run.model, rows, run.field, protocol.samples, protocol.seed, run.about["call"], {}, cost)
-    report = measure(NAMES, subject)
+    answers = answered(run, data, protocol.split, index)
+    subject = Subject(run.model, rows, run.field, protocol.samples, protocol.seed, run.about["call"], {}, cost, answers)
+    report = measure((*NAMES, *(("classification_error",) if answers else ())), subject)
     about = _about(run, protocol._replace(rows=len(index)), report)
     if "nll" in report.scores:
         found = subject.likelihood
         about |= {"ladder": {str(k): float(v.mean()) for k, v in sorted(found.ladder.items())}, "protocol": found.protocol}
         about["sampling_error"] = float(np.sqrt(np.square(found.sampling_error).sum()) / len(found.log_px))
     return Evaluation(run.folder, about, {n: s.rows for n, s in report.scores.items() if s.rows is not None})
+
+
+def answered(run: Run, data: Dataset, split: str, index: Tensor) -> Callable[[], Iterable[Batch]] | None:
+    """The rows `index` with the labels that the run was told of some training rows; none for a run that was told no labels."""
+    if run.recipe.told is None:
+        return None
+    held = Rows(data.split(split), data.schema, ("x", run.recipe.told.field), next(run.model.parameters()).device)
+    return lambda: (held.batch(i.to(held.device)) for i in index.split(AT_ONCE))
 
 
 def identity(run: Run, protocol: Protocol) -> dict[str, Any]:
@@ -98,6 +109,7 @@ def _about(run: Run, protocol: Protocol, report: Report) -> dict[str, Any]:
         "data_name": run.schema.name,
         "steps": run.about.get("done_steps"),
         "seconds": run.about.get("seconds"),
+        "told": list(conditions_of(run.model)),
     }
     cells = {}
     for name, score in report.scores.items():

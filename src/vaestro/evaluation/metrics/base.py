@@ -35,6 +35,7 @@ class Need(Enum):
     PICTURES = "pictures [C, H, W]"
     FEATURES = "a feature network"
     COST = "the cost of training"
+    LABELS = "a model that tells classes apart, and labels"
 
 
 @dataclass(frozen=True)

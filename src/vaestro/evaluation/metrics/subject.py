@@ -19,6 +19,7 @@ from vaestro.evaluation.judge import Features
 from vaestro.evaluation.likelihood import Likelihood, Rows, importance
 from vaestro.evaluation.metrics.spectrum import high_power
 from vaestro.evaluation.scope import chunked, device_of, evaluating, forked, seeded
+from vaestro.families.base import is_discrete
 from vaestro.seeds import mix
 
 T = TypeVar("T")
@@ -127,14 +128,6 @@ class Subject:
 def is_picture(field: Field) -> bool:
     """Whether rows of the field are [C, H, W]."""
     return len(field.shape) == 3
-
-
-def is_discrete(dist: Distribution) -> bool:
-    """Whether the values of a distribution are counted, not measured; one that does not declare its support counts as continuous."""
-    try:
-        return dist.support is not None and bool(dist.support.is_discrete)
-    except NotImplementedError:
-        return False
 
 
 def mean_or_draw(dist: Distribution) -> Tensor:
