@@ -8,10 +8,12 @@ import torch
 from torch.distributions import MultivariateNormal
 
 from vaestro.core import Draw, Trace
+from vaestro.data.schema import Binary
 from vaestro.errors import UsageError
 from vaestro.objectives import ciwae, elbo, iwae, mean_exp, miwae, renyi, tvo, tvo_upper
 from vaestro.objectives.thermodynamic import log_uniform
-from vaestro.testing import LinearGaussian, check_bound
+from vaestro.recipes import parse
+from vaestro.testing import LinearGaussian, check_bound, toy_schema
 
 ORDERS = (-math.inf, -3.0, -0.5, 0.0, 0.3, 0.999, 1 - 1e-6, 1.0, 1 + 1e-6, 1.001, 2.0, 7.0, math.inf)
 
@@ -149,19 +151,19 @@ def test_renyi_converges_to_its_closed_form(world, alpha):
 
 
 def test_temperatures_are_log_uniform():
-    assert log_uniform(1, 0.1) == (0.0, 1.0)
-    assert log_uniform(2, 0.3) == pytest.approx((0.0, 0.3, 1.0))
-    assert log_uniform(4, 0.001) == pytest.approx((0.0, 0.001, 0.001 ** (2 / 3), 0.1, 1.0))
+    assert log_uniform(1, 0.1, torch.ones(())).tolist() == [0.0, 1.0]
+    assert log_uniform(2, 0.3, torch.ones(())).tolist() == pytest.approx([0.0, 0.3, 1.0])
+    assert log_uniform(4, 0.001, torch.ones((), dtype=torch.float64)).tolist() == pytest.approx([0.0, 0.001, 0.01, 0.1, 1.0])
     for wrong in (0.0, 1.0, -1.0, math.nan):
         with pytest.raises(UsageError, match="between 0 and 1"):
-            log_uniform(3, wrong)
+            tvo(3, wrong)
     with pytest.raises(UsageError, match="0 partitions"):
         tvo(0)
 
 
 @pytest.mark.parametrize(("partitions", "first"), [(1, 0.5), (2, 0.3), (5, 0.08)])
 def test_the_thermodynamic_sums_by_brute_force(log_w, partitions, first):
-    betas = log_uniform(partitions, first)
+    betas = log_uniform(partitions, first, log_w).tolist()
     for objective, end in ((tvo, 0), (tvo_upper, 1)):
         expected = []
         for row in (log_w + 80).T.tolist():
@@ -193,7 +195,7 @@ def test_the_thermodynamic_sums_hold_the_evidence_between_them(world):
     t = world.wrong({"x": x}, 60_000)
     previous = -elbo()(t)
     for partitions, first in ((1, 0.3), (2, 0.3), (5, 0.08), (200, 0.001)):
-        betas = log_uniform(partitions, first)
+        betas = log_uniform(partitions, first, exact).tolist()
         low, high = (sum((b - a) * integrand(at) for a, b, at in zip(betas, betas[1:], nodes, strict=False)) for nodes in (betas[:-1], betas[1:]))
         assert low < exact < high
         if partitions < 10:
@@ -201,3 +203,39 @@ def test_the_thermodynamic_sums_hold_the_evidence_between_them(world):
         assert low > previous - 0.02
         previous = low
     assert exact - low < 0.02
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ("miwae:samples=10,groups=4", "10 samples do not divide into 4 groups"),
+        ("piwae:samples=10,groups=4", "10 samples do not divide into 4 groups"),
+        ("ciwae:beta=1.5", "beta should be less than or equal to 1"),
+        ("renyi:alpha=nan", "alpha should be greater than or equal to -inf"),
+        ("tvo:samples=1", "samples should be greater than or equal to 2"),
+        ("tvo:first=1", "first should be less than 1"),
+        ("tvo:law=gausian", "no law of latents called 'gausian'; did you mean gaussian"),
+        ("vimco:samples=1", "samples should be greater than or equal to 2"),
+        ("rws:samples=1", "take 2 samples or more, or sleep=1"),
+        ("rws:sleep=2", "sleep should be less than or equal to 1"),
+        ("reinforce:decay=1", "decay should be less than 1"),
+    ],
+)
+def test_keywords_outside_their_range_are_refused_in_one_sentence(call, words):
+    with pytest.raises(UsageError) as caught:
+        parse(call).cook(toy_schema(Binary()))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("call", ["renyi:alpha=-inf", "renyi:alpha=inf,samples=3", "tvo:first=0.3,law=bernoulli", "rws:sleep=0.5,law=bernoulli"])
+def test_calls_come_back_from_their_text(call):
+    assert str(parse(str(parse(call)))) == str(parse(call)) == call
+
+
+def test_validation_scores_a_bound():
+    score = {call: parse(call).cook(toy_schema(Binary())).score for call in ("renyi:alpha=-1", "renyi:alpha=0.5", "piwae", "dreg", "rws", "vimco")}
+    t = weighing(torch.randn(6, 3))
+    for call in ("renyi:alpha=-1", "piwae", "dreg", "rws", "vimco"):
+        torch.testing.assert_close(score[call](t), iwae(t))
+    torch.testing.assert_close(score["renyi:alpha=0.5"](t), renyi(0.5)(t))

@@ -107,7 +107,7 @@ def exact_tvo(model, betas):
 
 @pytest.mark.parametrize(("partitions", "first"), [(2, 0.3), (5, 0.08)])
 def test_the_thermodynamic_gradient_converges_to_that_of_the_bound(bits, partitions, first):
-    exact, t = exact_tvo(bits, log_uniform(partitions, first))
+    exact, t = exact_tvo(bits, log_uniform(partitions, first, X))
     evidence = (log_q(t) + t.log_w).logsumexp(0)
     assert exact > -evidence
     drawn = bits({"x": X}, 200_000)

@@ -23,16 +23,16 @@ def log_q(trace: Trace) -> Tensor:
     return torch.as_tensor(sum(d.log_q for d in trace.latents.values()))
 
 
-def has_path(trace: Trace) -> bool:
-    """Whether the latents were drawn with a gradient to the posterior's parameters.
+def needs_score(trace: Trace) -> bool:
+    """Whether a gradient is wanted and the latents were drawn without one, so that only the score of q tells what its parameters do.
 
-    Raises UsageError where some sites were and others were not: neither kind of estimator is right for both.
+    Raises UsageError where some sites were drawn with a gradient and others without: neither kind of estimator is right for both.
     """
     by_site = {name: d.value.requires_grad for name, d in trace.latents.items()}
     if len(set(by_site.values())) > 1:
         able = ", ".join(name for name, path in by_site.items() if path)
         raise UsageError(f"only the draws of {able} carry a gradient, and one estimator must serve all latents; draw with `choosing=without_path`")
-    return any(by_site.values())
+    return torch.is_grad_enabled() and not any(by_site.values())
 
 
 def require_path(trace: Trace, what: str) -> None:
@@ -74,13 +74,14 @@ def vimco(trace: Trace) -> Float[Tensor, " b"]:
     """Minus the importance-weighted bound; its gradient needs no path. Nats per row, [b].
 
     With L the bound, its gradient is sum_j (L - L_-j) d log q(z_j | x) + sum_j v_j d log w_j, where L_-j is the bound with w_j replaced by the geometric mean
-    of the other weights and v_j are the normalised weights: unbiased, and each draw has a baseline of its own. Mnih & Rezende 2016, algorithm 1.
+    of the other weights and v_j are the normalised weights: unbiased, and each draw has a baseline of its own. Memory of k^2 b numbers.
+    Mnih & Rezende 2016, algorithm 1.
     On draws that carry a gradient it is `iwae`. Raises UsageError for fewer than two draws.
     """
     k = len(trace.log_w)
     if k < 2:
         raise UsageError("vimco's baseline for a draw is made of the others, and there is one draw; take 2 samples or more")
-    if has_path(trace):
+    if not needs_score(trace):
         return iwae(trace)
     log_w = trace.log_w.detach()
     own = torch.eye(k, dtype=torch.bool, device=log_w.device).unsqueeze(-1)
@@ -100,7 +101,7 @@ def reinforce(baseline: Float[Tensor, " *b"] | float = 0.0) -> Objective:
 
     def objective(t: Trace) -> Float[Tensor, " b"]:
         bound = -t.log_w.mean(0)
-        if has_path(t):
+        if not needs_score(t):
             return bound
         q, signal = log_q(t), (t.log_w - baseline).detach()
         return reported(bound, -(t.log_w + q + signal * q).mean(0))

@@ -1,7 +1,6 @@
 """The evidence as an integral over temperatures between q and p, and its Riemann sums (Masrani, Le & Wood 2019)."""
 
 import math
-from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -10,20 +9,17 @@ from torch import Tensor
 from vaestro.core import Trace
 from vaestro.errors import UsageError
 from vaestro.objectives.evidence import Objective
-from vaestro.objectives.gradients import has_path, log_q, reported
+from vaestro.objectives.gradients import log_q, needs_score, reported
 
 
-def log_uniform(partitions: int, first: float) -> tuple[float, ...]:
-    """0, then `partitions` temperatures from `first` to 1, equally spaced in logs; 0 and 1 alone for one partition.
+def log_uniform(partitions: int, first: float, like: Tensor) -> Tensor:
+    """0, then `partitions` temperatures from `first` to 1, equally spaced in logs; 0 and 1 alone for one partition: [partitions + 1].
 
-    Raises UsageError for fewer than one partition, or `first` outside (0, 1).
+    They are of the type of `like` and made on its device, so that no step waits for a copy.
     """
-    if partitions < 1:
-        raise UsageError(f"[0, 1] cannot be cut into {partitions} partitions; give 1 or more")
-    if not 0 < first < 1:
-        raise UsageError(f"the first temperature above 0 must lie between 0 and 1, and {first} does not")
-    steps = (math.log(first) * (1 - i / (partitions - 1)) for i in range(partitions - 1))
-    return (0.0, *map(math.exp, steps), 1.0)
+    one = like.new_ones(1)
+    logs = torch.linspace(math.log(first), 0.0, partitions, dtype=like.dtype, device=like.device)[:-1]  # the last is exactly 1
+    return torch.cat([0 * one, logs.exp(), one])
 
 
 def tvo(partitions: int = 5, first: float = 0.08) -> Objective:
@@ -38,7 +34,7 @@ def tvo(partitions: int = 5, first: float = 0.08) -> Objective:
 
     Raises UsageError for fewer than one partition, `first` outside (0, 1), and one draw without a path. Masrani, Le & Wood 2019, TVO and "Optimizing the TVO".
     """
-    return _riemann(log_uniform(partitions, first), 0)
+    return _riemann(partitions, first, slice(None, -1))
 
 
 def tvo_upper(partitions: int = 5, first: float = 0.08) -> Objective:
@@ -46,17 +42,22 @@ def tvo_upper(partitions: int = 5, first: float = 0.08) -> Objective:
 
     It bounds log p(x) from above in the limit of many draws; of few draws it only bounds `iwae` of the same draws. Masrani, Le & Wood 2019, TVO.
     """
-    return _riemann(log_uniform(partitions, first), 1)
+    return _riemann(partitions, first, slice(1, None))
 
 
-def _riemann(betas: tuple[float, ...], end: int) -> Objective:
+def _riemann(partitions: int, first: float, ends: slice) -> Objective:
+    if partitions < 1:
+        raise UsageError(f"[0, 1] cannot be cut into {partitions} partitions; give 1 or more")
+    if not 0 < first < 1:
+        raise UsageError(f"the first temperature above 0 must lie between 0 and 1, and {first} does not")
+
     def objective(t: Trace) -> Float[Tensor, " b"]:
         log_w = t.log_w
-        nodes = log_w.new_tensor(betas[end : len(betas) - 1 + end])[:, None, None]
-        width = log_w.new_tensor([b - a for a, b in pairwise(betas)])[:, None, None]
+        betas = log_uniform(partitions, first, log_w)[:, None, None]
+        nodes, width = betas[ends], betas.diff(dim=0)
         v = (nodes * log_w).softmax(1)  # [partitions, k, b]
         value = -(width * v * log_w).sum((0, 1))
-        if has_path(t) or not torch.is_grad_enabled():
+        if not needs_score(t):
             return value
         k = len(log_w)
         if k < 2:

@@ -124,7 +124,7 @@ def piwae(
 def renyi(
     schema: Schema,
     alpha: Order = 0.5,
-    samples: Several = 5,
+    samples: Count = 5,
     latents: Count = 40,
     network: Net = mlp,
     hidden: Hidden = None,
@@ -174,9 +174,7 @@ def stl(schema: Schema, samples: Count = 1, latents: Count = 40, network: Net = 
     formula="d/d(encoder) E[log (1/k) sum_i w_i] = E[sum_i v_i^2 d log w_i / dz_i dz_i], v_i = w_i / sum_j w_j",
     published="none as a table: the paper reports curves of the training bound on dynamic MNIST",
 )
-def dreg(
-    schema: Schema, samples: Several = 5, latents: Count = 40, network: Net = mlp, hidden: Hidden = None, likelihood: Likely = default_likelihood
-) -> Recipe:
+def dreg(schema: Schema, samples: Count = 5, latents: Count = 40, network: Net = mlp, hidden: Hidden = None, likelihood: Likely = default_likelihood) -> Recipe:
     """An importance-weighted autoencoder whose encoder keeps a clear gradient with many `samples`."""
     return solo(plain(schema, latents, network, hidden, likelihood), dreg_play(samples), iwae_bound, samples)
 
