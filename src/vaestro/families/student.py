@@ -78,7 +78,7 @@ def _(dist: StudentDistribution, low: Tensor, high: Tensor) -> Tensor:
     left = a + b < 0
     a, b = torch.where(left, -b, a), torch.where(left, -a, b)
     ra, rb = (CLOSED + a.square()).sqrt(), (CLOSED + b.square()).sqrt()
-    wa, wb = (CLOSED / (r * (r + z.abs())) for r, z in ((ra, a), (rb, b)))
+    wa, wb = (CLOSED / (r * (r + torch.where(z < 0, -z, z))) for r, z in ((ra, a), (rb, b)))  # the gradient of abs is wrong at 0
     wa = torch.where(a < 0, 2 - wa, wa)
     width = (precise(high).clamp(-_BEYOND, _BEYOND) - precise(low).clamp(-_BEYOND, _BEYOND)) / scale
     beside = a > 0

@@ -10,7 +10,7 @@ from vaestro.networks import convolutional
 from vaestro.objectives import elbo
 from vaestro.plays import annealed
 from vaestro.priors import PRIORS, Prior, standard_normal
-from vaestro.recipes.book import Count, Fraction, Recipe, Widths, recipe, solo
+from vaestro.recipes.book import NUMBERS, Count, Fraction, Recipe, Widths, recipe, solo
 from vaestro.recipes.shared import Likely, Net, decoder, encoder
 from vaestro.schedules import warm_up as rising
 
@@ -20,6 +20,7 @@ from vaestro.schedules import warm_up as rising
     paper="Gulrajani et al. 2017, PixelVAE, section 3; Chen et al. 2017, Variational Lossy Autoencoder, section 3.1",
     formula="log p(x) >= E_q(z|x)[sum_i log p(x_i | x_<i, z)] - KL(q(z|x) || p(z))",
     published="79.03 nats, static MNIST (VLAE, Chen et al. 2017, table 1, with a flow prior); 78.45 dynamic, PixelHVAE with a VampPrior of two levels",
+    fits=NUMBERS,
 )
 def pixel_vae(
     schema: Schema,

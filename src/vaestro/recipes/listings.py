@@ -14,7 +14,7 @@ from vaestro.models import VAE
 from vaestro.objectives import elbo
 from vaestro.plays import alone
 from vaestro.priors import StandardNormal
-from vaestro.recipes.book import Count, Recipe, Training, Weight, recipe, solo
+from vaestro.recipes.book import NUMBERS, Count, Recipe, Training, Weight, recipe, solo
 from vaestro.schedules import RATES
 
 PLAIN = Training(learning_rate=1e-3, rate=RATES["constant"])  # Adam as the listings use it
@@ -68,6 +68,7 @@ def listing_dense(schema: Schema, latents: Count = 16) -> Recipe:
     paper="introductory listing 2; Higgins et al. 2017, eq. 4",
     formula="E_q[log N(x; mu(z), sigma(z)^2)] - beta KL(q(z|x) || N(0, I)); on pixels, the mass of their bin",
     published="none",
+    fits=NUMBERS,
 )
 def listing_conv(schema: Schema, latents: Count = 16, beta: Weight = 1.0) -> Recipe:
     """Unpadded 3x3 convolutions of 32 and 64 filters, dense 128; a Gaussian likelihood with a learned variance for each pixel."""
@@ -110,6 +111,7 @@ def listing_mnist(schema: Schema, latents: Count = 20) -> Recipe:
     paper="introductory listing 4; squared error as the Gaussian that it is: Rybkin et al. 2021 (sigma-VAE), section 3",
     formula="E_q[log N(x; mu(z), 1)] - beta KL(q(z|x) || N(0, I)); on pixels, the mass of their bin",
     published="none; about 12 principal directions of grey MNIST exceed unit variance, so most of the 256 latents must collapse",
+    fits=NUMBERS,
 )
 def listing_mse(schema: Schema, latents: Count = 256, beta: Weight = 1.0) -> Recipe:
     """Dense 128 each way and squared error, a Gaussian of fixed scale 1 around a sigmoid mean: the control for posterior collapse."""
