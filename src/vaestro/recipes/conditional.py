@@ -19,16 +19,16 @@ from vaestro.plays import alone, annealed
 from vaestro.plays.classes import semi_supervised, stacked
 from vaestro.priors import StandardNormal
 from vaestro.recipes.book import Count, Fraction, Recipe, Told, Training, Weight, Widths, recipe, solo
-from vaestro.recipes.shared import Likely, Net, build, plain
+from vaestro.recipes.shared import Likely, Net, build, plain, reader
 from vaestro.schedules import RATES
 from vaestro.schedules import warm_up as rising
 
 Share = Annotated[float, Gt(0), Lt(1)]
 
 
-def joined(inputs: tuple[int, ...], code: int, latents: int, network: Build, hidden: Widths | None, width: int) -> Joined:
+def joined(field: Field, code: int, latents: int, network: Build, hidden: Widths | None, width: int) -> Joined:
     """q(z | x, c): `width` features of x beside the code, then a dense layer of as many units."""
-    return Joined(build(network, inputs, (width,), hidden), Conditional(mlp((width + code,), (2 * latents,), (width,)), Gaussian()))
+    return Joined(reader(field, network, (width,), hidden), Conditional(mlp((width + code,), (2 * latents,), (width,)), Gaussian()))
 
 
 def beside(field: Field, inputs: int, network: Build, hidden: Widths | None, family: Family) -> Conditional:
@@ -61,7 +61,7 @@ def cvae(
     told: Any = code(c)
     p = beside(x, latents + told.width, network, hidden, likelihood(x))
     memory = Memory(c, schema.rows.get("train", 1))
-    model = CVAE(memory, told, prior(latents, told.width), joined(x.shape, told.width, latents, network, hidden, width), p)
+    model = CVAE(memory, told, prior(latents, told.width), joined(x, told.width, latents, network, hidden, width), p)
     return replace(solo(model, annealed(elbo, rising(warm_up))), fields=("x", condition))
 
 
@@ -89,8 +89,8 @@ def told_labels(schema: Schema, label: str, labels: int | None, known: str) -> T
 def semi(x: Field, label: str, n: int, latents: int, nets: tuple[Build, Widths | None, int], likelihood: Likely) -> M2:
     """An M2 of n classes: three networks, for q(y | x), q(z | x, y) and p(x | y, z)."""
     network, hidden, width = nets
-    classifier = Conditional(build(network, x.shape, (n,), hidden), Classes(n))
-    posterior = joined(x.shape, n, latents, network, hidden, width)
+    classifier = Conditional(reader(x, network, (n,), hidden), Classes(n))
+    posterior = joined(x, n, latents, network, hidden, width)
     return M2(label, StandardNormal((latents,)), classifier, posterior, beside(x, latents + n, network, hidden, likelihood(x)), n)
 
 
