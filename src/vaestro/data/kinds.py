@@ -170,7 +170,8 @@ def infer(found: Survey, dtype: np.dtype[Any]) -> tuple[Kind, tuple[str, ...]]:
         only = "only the values 0 and 255, read as Integer(256); divide by 255 if they are meant to be Binary"
         return Integer(256), (only,) * found.ends
     if dtype.kind in "iu" and found.low >= 0 and found.high < MOST_LEVELS:
-        return Integer(int(found.high) + 1), ()
+        wide = (f"whole numbers from {values} are read as Integer({found.high + 1:g}); if they are counts without a top, declare Count()",)
+        return Integer(int(found.high) + 1), wide * (found.high > BRIGHTEST)
     if dtype.kind in "iu" and found.low >= 0 and found.high <= MOST_COUNTED:
         return Count(), (f"whole numbers from {values} are read as Count",)
     if dtype.kind in "iu":
