@@ -8,8 +8,10 @@ import torch
 from torch import nn
 from torch.distributions import Independent, MultivariateNormal, Normal
 
+from vaestro import api
 from vaestro.conditional import Conditional
 from vaestro.core import Seen, replaying, run, scores
+from vaestro.data.schema import Binary
 from vaestro.errors import UsageError
 from vaestro.families import Bernoulli, Gaussian
 from vaestro.models import VAE, Step, TopDown
@@ -22,8 +24,14 @@ from vaestro.plays import Baseline, Clock, alone, dreg, nvil, piwae, rws, scored
 from vaestro.plays.score import rescored
 from vaestro.plays.wake_sleep import asleep, awake
 from vaestro.priors import BernoulliPrior, GaussianMixture, StandardNormal, Vamp
-from vaestro.testing import LinearGaussian
+from vaestro.recipes import parse
+from vaestro.testing import LinearGaussian, toy_batch, toy_schema
 from vaestro.testing.linear import Law
+from vaestro.training.diagnosis import diagnose
+from vaestro.training.export import export_onnx
+from vaestro.training.loop import Loop
+from vaestro.uses.generate import generate
+from vaestro.uses.reconstruct import embed, reconstruct
 
 BITS, PIXELS = 3, 4
 CLOCK = Clock(0, 10)
@@ -327,11 +335,8 @@ class Labelled(VAE):
 PLAYS = {"vimco": scored(vimco, 3), "reinforce": scored(reinforce(1.0), 3), "tvo": scored(tvo(4), 3), "stl": stl(3), "dreg": dreg(3), "rws": rws(3)}
 
 
-@pytest.mark.parametrize("name", PLAYS)
-@pytest.mark.parametrize("kind", ["normal", "bits"])
+@pytest.mark.parametrize(("name", "kind"), [(n, k) for n in PLAYS for k in ("normal", "bits") if k == "normal" or n not in ("stl", "dreg")])
 def test_rows_whose_latents_are_given_teach_the_encoder_nothing(name, kind, bits):
-    if kind == "bits" and name in ("stl", "dreg"):
-        pytest.skip("no path")
     model = bits if kind == "bits" else shared("normal")
     x = torch.rand(6, PIXELS, dtype=torch.float64).round()
     z = strings(BITS)[:6] if kind == "bits" else torch.randn(6, 2, dtype=torch.float64)
@@ -496,3 +501,32 @@ def test_the_kl_of_bits_is_exact_broadcasts_and_stays_finite():
     extreme.sum().backward()
     torch.testing.assert_close(extreme, torch.tensor([400.0 + 25.0 - math.log(2)]))
     assert far.grad.isfinite().all()
+
+
+def test_a_run_of_bits_serves_its_uses(tmp_path):
+    rows = (torch.rand(60, 1, 4, 4) < 0.4).float().numpy()
+    run_of = api.train("vimco:latents=4,hidden=8,batch=20", rows, steps=12, out=tmp_path / "bits")
+    again = api.open_run(tmp_path / "bits")
+    x = torch.from_numpy(rows[:5])
+    assert torch.equal(embed(again, x), embed(run_of, x)) and bool((embed(run_of, x) % 1 != 0).any())  # probabilities
+    assert reconstruct(again, x).shape == x.shape and generate(again, 3).shape == (3, 1, 4, 4)
+    signs = diagnose(run_of).signs
+    assert math.isfinite(signs.kl) and len(signs.kl_per_dimension["z"]) == 4
+    with pytest.raises(UsageError, match="draws its latents at random"):
+        export_onnx(run_of, tmp_path / "bits.onnx")
+
+
+def test_the_second_player_is_saved_and_goes_on_where_it_was(tmp_path):
+    """The running mean of the baseline lies in a buffer, so a run that stopped ends with the bits of one that did not."""
+    recipes = [parse("reinforce:latents=3,hidden=8").cook(toy_schema(Binary())) for _ in range(2)]
+    loops = [Loop(r, 3, 8, torch.device("cpu")) for r in recipes]
+    batch = toy_batch(Binary())
+    for _ in range(4):
+        loops[0].step(lambda: batch)
+    loops[1].load({n: t.clone() for n, t in loops[0].state().items()})
+    for loop in loops:
+        for _ in range(4):
+            loop.step(lambda: batch)
+    first, second = (loop.state() for loop in loops)
+    assert float(first["weights.baseline.steps"]) == 8 and float(first["weights.baseline.mean"]) != 0
+    assert all(torch.equal(first[n], second[n]) for n in first)

@@ -83,12 +83,13 @@ def examine(model: Model, held_out: Rows, rows: int, of: Run) -> Signs:
         gain = float((trace.log_px - shuffled(model, batch, trace).log_px).mean())
         off = off_prior(model, trace)
         drawn = high_power(model.generate(250)["x"].prior.mean) if len(of.field.shape) == 3 else None
+        kl, nats = (kl_by_dimension(trace), float(trace.kl.mean())) if trace.normalised else ({}, None)
     sharp = None if isinstance(of.field.kind, Binary) or drawn is None else METRICS["blur"].function(subject).value
     data_power = subject.reconstructions.high_data.mean() if sharp is not None else 1.0
     means = subject.reconstructions.means
-    latents, units, kl = means.shape[1], int(active(means).sum()), kl_by_dimension(trace) if trace.normalised else {}
+    latents, units = means.shape[1], int(active(means).sum())
     return Signs(
-        rows, latents, units, informative(latents, units, kl.values()), float(trace.kl.mean()) if trace.normalised else None,
+        rows, latents, units, informative(latents, units, kl.values()), nats,
         {n: k.tolist() for n, k in kl.items()}, gain, off,
         sharp, None if sharp is None or drawn is None else float(drawn.mean()) / float(data_power), int(of.about.get("skipped", 0)), of.log(),
         *shares([used_in(trace)]).values(),

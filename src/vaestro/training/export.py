@@ -93,6 +93,8 @@ def export_onnx(of: Run, path: Path) -> list[tuple[Path, str]]:
         sizes = latent_sizes(model, x)
         z = torch.randn(CHECK, sum(s.numel() for s in sizes.values()), generator=generator)
         encoder, decoder = Encoder(model).eval(), Decoder(model, sizes).eval()
+        if not torch.equal(encoder(x), encoder(x)):
+            raise UsageError(f"the encoder of {of.folder.name} draws its latents at random, so no file can hold it; export a run of vae, or use vaestro.embed")
         if not torch.equal(decoder(z), decoder(z)):
             raise UsageError(f"the decoder of {of.folder.name} draws at random, pixel by pixel for example, so no file can hold it; export a run of vae")
         told = [
