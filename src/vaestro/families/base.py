@@ -48,17 +48,25 @@ def stack(h: Tensor, params: int, event_dims: int) -> Tensor:
 
     Raises UsageError when the channels do not divide.
     """
-    h = h if h.dtype == torch.float64 else h.float()
-    axis = -max(event_dims, 1)
-    if h.dim() < -axis or h.shape[axis] % params:
-        raise UsageError(f"a family with {params} numbers a value cannot divide an input shaped {tuple(h.shape)}; its channels must be a multiple of {params}")
+    h, axis = _divisible(h, params, event_dims)
     apart: Tensor = h.unflatten(axis, (params, h.shape[axis] // params)).movedim(axis - 1, -1)
     return apart if event_dims else apart.squeeze(-2)
 
 
+def _divisible(h: Tensor, params: int, event_dims: int) -> tuple[Tensor, int]:
+    """`h` in float32 at least, and the axis of its channels."""
+    axis = -max(event_dims, 1)
+    if h.dim() < -axis or h.shape[axis] % params:
+        raise UsageError(f"a family with {params} numbers a value cannot divide an input shaped {tuple(h.shape)}; its channels must be a multiple of {params}")
+    return (h if h.dtype in {torch.float32, torch.float64} else h.float()), axis
+
+
 def split(h: Tensor, params: int, event_dims: int) -> tuple[Tensor, ...]:
     """The `params` equal parts of `h` on its channel axis, each [*lead, C, ...], in float32 at least; raises UsageError when the channels do not divide."""
-    return stack(h, params, event_dims).unbind(-1)
+    if not event_dims:
+        return stack(h, params, event_dims).unbind(-1)
+    h, axis = _divisible(h, params, event_dims)
+    return h.chunk(params, axis) if params > 1 else (h,)  # a whole is no copy on the way back
 
 
 def positive(s: Tensor) -> Tensor:
@@ -69,6 +77,14 @@ def positive(s: Tensor) -> Tensor:
 def precise(t: Tensor) -> Tensor:
     """`t` in float64, where its device has it (Apple's does not)."""
     return t if t.device.type == "mps" else t.double()
+
+
+def is_discrete(dist: Distribution) -> bool:
+    """Whether the values of a distribution are counted, not measured; one that does not declare its support counts as continuous."""
+    try:
+        return dist.support is not None and bool(dist.support.is_discrete)
+    except NotImplementedError:
+        return False
 
 
 class Repr:
