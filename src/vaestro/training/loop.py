@@ -5,7 +5,6 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
 
 from vaestro.core import Batch, observe
 from vaestro.errors import UsageError
@@ -37,6 +36,11 @@ def owned(recipe: Recipe) -> dict[str, dict[str, nn.Parameter]]:
     if idle:
         raise UsageError(f"player {idle[0]!r} owns no trainable parameter; name its part in Recipe.players, or leave the player out")
     return owners
+
+
+def norm_of(gradients: list[Tensor]) -> Tensor:
+    """The norm of all gradients together: torch's `get_total_norm` without its sorting by device."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))) if gradients else torch.tensor(0.0)
 
 
 class Loop:
@@ -85,7 +89,7 @@ class Loop:
         for parameter in parameters:
             parameter.grad = None
         loss.backward(inputs=parameters)
-        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = norm_of([p.grad for p in parameters if p.grad is not None])
         bad = norm.isfinite().logical_not().float()
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * settings.rate(clock.progress)
