@@ -15,14 +15,16 @@ class StandardNormal(nn.Module):
     """N(0, I) over events of any shape: log p(z) = -sum z^2 / 2 - D ln(2 pi) / 2, in nats."""
 
     zeros: Tensor
+    ones: Tensor
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.register_buffer("zeros", torch.zeros(shape), persistent=False)
+        self.register_buffer("ones", torch.ones(shape), persistent=False)
 
     def forward(self) -> Distribution:
         """The distribution, of batch shape ()."""
-        return Independent(Normal(self.zeros, torch.ones_like(self.zeros), validate_args=False), self.zeros.dim(), validate_args=False)
+        return Independent(Normal(self.zeros, self.ones, validate_args=False), self.zeros.dim(), validate_args=False)
 
 
 Prior = Callable[[int, Conditional, Field], nn.Module]
