@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 if TYPE_CHECKING:
-    from vaestro import families, networks, objectives, plays, priors
+    from vaestro import families, networks, objectives, plays, posteriors, priors
     from vaestro.api import open_run, resume, train
     from vaestro.conditional import Conditional
     from vaestro.core import Model, Seen, Site
@@ -39,7 +39,7 @@ _HOMES = {
     "vaestro.uses.generate": ("generate", "sample"),
     "vaestro.uses.reconstruct": ("embed", "reconstruct"),
 }
-_MODULES = ("families", "networks", "objectives", "plays", "priors")
+_MODULES = ("families", "networks", "objectives", "plays", "posteriors", "priors")
 _NAMES = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "objectives",
     "open_run",
     "plays",
+    "posteriors",
     "priors",
     "recipe",
     "reconstruct",
