@@ -21,7 +21,7 @@ def nearest(points: Tensor, codes: Tensor) -> Tensor:
     origin = precise(codes).mean(0)
     e = precise(codes) - origin
     half = e.square().sum(1) / 2
-    pieces = points.split(max(1, AT_ONCE // len(codes)))
+    pieces = (points,) if torch.compiler.is_compiling() else points.split(max(1, AT_ONCE // len(codes)))  # a traced program has no number of rows
     return torch.cat([torch.addmm(half, precise(x) - origin, e.T, alpha=-1).argmin(1) for x in pieces])
 
 

@@ -8,12 +8,14 @@ from vaestro.priors.codes import UniformCodes, UniformOneHot
 from vaestro.priors.exemplar import Exemplar, LeaveOneOut
 from vaestro.priors.flows import flow, maf, spline
 from vaestro.priors.mixtures import DiagonalMixture, FullMixture, GaussianMixture, Vamp, full_mixture, gaussian_mixture, responsibilities, vamp
+from vaestro.priors.strings import CodePrior, OneHotCodePrior, OneHotStrings, Strings, masked_codes, transformer_codes
 
 __all__ = [
     "PRIORS",
     "Autoregressive",
     "AutoregressiveMixture",
     "BernoulliPrior",
+    "CodePrior",
     "CommittedChain",
     "DiagonalMixture",
     "Exemplar",
@@ -21,8 +23,11 @@ __all__ = [
     "GaussianChain",
     "GaussianMixture",
     "LeaveOneOut",
+    "OneHotCodePrior",
+    "OneHotStrings",
     "Prior",
     "StandardNormal",
+    "Strings",
     "UniformCodes",
     "UniformOneHot",
     "Vamp",
@@ -30,8 +35,10 @@ __all__ = [
     "full_mixture",
     "gaussian_mixture",
     "maf",
+    "masked_codes",
     "responsibilities",
     "spline",
     "standard_normal",
+    "transformer_codes",
     "vamp",
 ]

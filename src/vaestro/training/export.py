@@ -40,7 +40,7 @@ class Encoder(nn.Module):
             if site.posterior is None:
                 return Draw(x, site.prior, None, 0.0, 0.0, True)
             mean = mean_or_draw(site.posterior).expand(x.shape[0], *site.posterior.event_shape)  # no len(x): that would fix the number of rows
-            means.append(mean.flatten(1))
+            means.append(mean.flatten(1).to(x.dtype))  # codes are whole numbers, and one file's output is the other's input
             return Draw(mean, site.prior, site.posterior, 0.0, 0.0, False)
 
         run(self.model.program({"x": x}), choose)
@@ -67,10 +67,13 @@ class Decoder(nn.Module):
         return mean
 
 
-def latent_sizes(model: Model, x: Tensor) -> dict[str, torch.Size]:
-    """The shape of each latent group of a model, in its order."""
-    trace: Trace = run(model.program({"x": x}), lambda site: take(site, (len(x),), {"x": x}.get(site.name)))
-    return {name: d.prior.event_shape for name, d in trace.latents.items()}
+def latents_of(model: Model, x: Tensor) -> tuple[dict[str, torch.Size], Tensor]:
+    """The shape of each latent group of a model, in its order, and draws of them side by side, [n, latents]."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        trace: Trace = run(model.program({"x": x}), lambda site: take(site, (len(x),), {"x": x}.get(site.name)))
+    drawn = [d.value.flatten(1).to(x.dtype) for d in trace.latents.values()]
+    return {name: d.prior.event_shape for name, d in trace.latents.items()}, torch.cat(drawn, 1)
 
 
 def export_onnx(of: Run, path: Path) -> list[tuple[Path, str]]:
@@ -90,8 +93,7 @@ def export_onnx(of: Run, path: Path) -> list[tuple[Path, str]]:
     generator = torch.Generator().manual_seed(0)
     x = (torch.rand(CHECK, *shape, generator=generator) > 0.5).float()
     with torch.no_grad():
-        sizes = latent_sizes(model, x)
-        z = torch.randn(CHECK, sum(s.numel() for s in sizes.values()), generator=generator)
+        sizes, z = latents_of(model, x)
         encoder, decoder = Encoder(model).eval(), Decoder(model, sizes).eval()
         if not torch.equal(encoder(x), encoder(x)):
             raise UsageError(f"the encoder of {of.folder.name} draws its latents at random, so no file can hold it; export a run of vae, or use vaestro.embed")

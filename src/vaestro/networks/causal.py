@@ -1,0 +1,92 @@
+"""Networks over strings of codes in which a place reads only the places before it: a causal transformer, and masked convolutions over the grid."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vaestro.data.schema import Shape
+from vaestro.errors import UsageError
+from vaestro.networks.masked import PixelNet
+
+StringNet = Callable[[Shape, int], nn.Module]  # (grid, codes) -> a network of strings [n, places] to logits [n, places, codes]
+
+
+class Attention(nn.Module):
+    """Causal self-attention of several heads (Vaswani et al. 2017, section 3.2): [n, places, width] to the same; a place reads itself and those before it."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.inwards, self.outwards = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, places, width] to the same."""
+        q, k, v = self.inwards(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        read = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        out: Tensor = self.outwards(read.transpose(1, 2).flatten(2))
+        return out
+
+
+class Layer(nn.Module):
+    """Attention, then two dense layers, each after a layer norm and beside the way through (Radford et al. 2019, section 2.3)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention = nn.Sequential(nn.LayerNorm(width), Attention(width, heads))
+        self.dense = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, places, width] to the same."""
+        x = x + self.attention(x)
+        out: Tensor = x + self.dense(x)
+        return out
+
+
+class Transformer(nn.Module):
+    """A causal transformer over strings of codes: [n, m <= places] whole numbers to logits [n, m, codes], those of place i from the codes before i alone.
+
+    Places are learnt vectors; the first place reads a learnt start. Raises UsageError where the heads do not divide the width.
+    """
+
+    def __init__(self, places: int, codes: int, width: int = 64, layers: int = 2, heads: int = 4) -> None:
+        super().__init__()
+        if width % heads:
+            raise UsageError(f"{heads} heads cannot share a width of {width}; give a width that they divide")
+        self.start, self.place = nn.Parameter(0.5 * torch.randn(width)), nn.Parameter(0.5 * torch.randn(places, width))
+        self.code = nn.Embedding(codes, width)
+        self.layers = nn.Sequential(*(Layer(width, heads) for _ in range(layers)), nn.LayerNorm(width))
+        self.head = nn.Linear(width, codes)
+        nn.init.normal_(self.head.weight, std=0.1 / math.sqrt(width))
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, index: Tensor) -> Tensor:
+        """[n, m] whole numbers to [n, m, codes] logits; the last code is read by nobody."""
+        start = self.start.expand(len(index), 1, -1)
+        before = torch.cat([start, self.code(index[:, :-1])], 1) + self.place[: index.shape[1]]
+        logits: Tensor = self.head(self.layers(before))
+        return logits
+
+
+class MaskedCodes(nn.Module):
+    """A gated PixelCNN over a grid of codes: [n, places] whole numbers, row by row, to logits [n, places, codes] (van den Oord et al. 2016, 2017).
+
+    A vector of codes is a picture of one row; further axes of a grid, such as the books of a residual quantiser, stand side by side in the row.
+    Places are learnt vectors, which all may read. Errors are those of `PixelNet`.
+    """
+
+    def __init__(self, grid: Shape, codes: int, width: int = 64, layers: int = 4, kernel: int = 5) -> None:
+        super().__init__()
+        rows = grid[0] if len(grid) > 1 else 1
+        self.size = (rows, math.prod(grid) // rows)
+        self.place = nn.Parameter(torch.randn(1, width, *self.size))
+        self.code = nn.Embedding(codes, width)
+        self.net = PixelNet(width, codes, context=width, hidden=(width,) * layers, kernel=kernel)
+
+    def forward(self, index: Tensor) -> Tensor:
+        """[n, places] whole numbers to [n, places, codes] logits; a string that stops early is filled up, for nobody reads what follows."""
+        full = F.pad(index, (0, math.prod(self.size) - index.shape[1]))
+        seen = self.code(full).unflatten(1, self.size).movedim(-1, 1)
+        logits: Tensor = self.net(seen, self.place.expand(len(index), -1, -1, -1))
+        return logits.flatten(2).transpose(1, 2)[:, : index.shape[1]]
