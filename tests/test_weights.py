@@ -87,11 +87,12 @@ def test_free_bits_by_dimension_and_by_site_on_several_sites():
     b = torch.distributions.kl_divergence(t["b"].posterior.base_dist, t["b"].prior.base_dist).mean((0, 1))
     for floor in (0.0, 0.4, 3.0):
         each = torch.cat([a, b]).clamp(min=floor).sum()
-        assert torch.allclose(free_bits(floor)(t), each - t.log_px.mean(0))
+        assert torch.allclose(free_bits(floor)(t).mean(), each - t.log_px.mean())
         sites = a.sum().clamp(min=floor) + b.sum().clamp(min=floor)
-        assert torch.allclose(free_bits(floor, by_site)(t), sites - t.log_px.mean(0))
+        assert torch.allclose(free_bits(floor, by_site)(t).mean(), sites - t.log_px.mean())
     for groups in (by_dimension, by_site):
-        assert torch.allclose(free_bits(0.0, groups)(t).mean(), elbo()(t).mean())
+        assert torch.allclose(free_bits(0.0, groups)(t), elbo()(t))  # row by row
+        assert torch.allclose(free_bits(50.0, groups)(t), (5 if groups is by_dimension else 2) * 50.0 - t.log_px.mean(0))
 
 
 def test_free_bits_take_the_maximum_of_the_mean_over_the_minibatch():
@@ -100,7 +101,7 @@ def test_free_bits_take_the_maximum_of_the_mean_over_the_minibatch():
     p = Independent(Normal(torch.zeros(1), 1.0), 1)
     z, x = q.rsample((4,)), torch.zeros(4, 2)
     t = Trace(z=Draw(z, p, q, p.log_prob(z), q.log_prob(z), False), x=Draw(x, p, None, x, 0.0, True))
-    assert torch.allclose(free_bits(0.5)(t), torch.ones(2))
+    assert torch.allclose(free_bits(0.5)(t), torch.tensor([0.0, 2.0]))
     assert torch.allclose(free_bits(1.5)(t), torch.full((2,), 1.5))
 
 
@@ -117,8 +118,10 @@ def test_rows_whose_latents_were_given_pay_no_kl_in_any_rule():
     batch = {"x": x}
     t = Two()(batch, 2, {"x": x, "a": Seen(torch.zeros(4, 3, dtype=F64), given)})
     free = kl_divergence(t["a"].posterior.base_dist, t["a"].prior.base_dist)[2:].sum(0) / 4
-    assert torch.allclose(by_dimension(t["a"]), free)
-    assert torch.allclose(by_site(t["a"]), free.sum())
+    assert torch.allclose(t["a"].kl_by_dimension, free)
+    assert torch.equal(by_dimension(t["a"])[:2], torch.zeros(2, 3, dtype=F64))
+    assert torch.allclose(by_site(t["a"]).mean(), free.sum())
+    assert torch.allclose(free_bits(0.0)(t), elbo()(t))
 
 
 def test_a_cycle_without_a_rise_and_a_ramp_without_a_slope():
@@ -194,7 +197,7 @@ class Scalar(nn.Module):
 
 @pytest.mark.parametrize("error", [0.2, 0.6])
 def test_geco_meets_its_constraint_and_finds_the_exact_multiplier(error):
-    """x of variance v with p(x | z) = N(w z, 1): the least rate at squared error m is R = ln(v / m) / 2, at D = m/2 + ln(2 pi)/2; so lambda = -dR/dD = 1 / m."""
+    """x of variance v with p(x | z) = N(w z, 1): the least rate at squared error m is R = ln(v / m) / 2, D = m/2 + ln(2 pi)/2, so lambda = -dR/dD = 1 / m."""
     x = torch.randn(256, 1)
     x = x / x.std(correction=0)
     tolerance = error / 2 + math.log(2 * math.pi) / 2
@@ -269,6 +272,23 @@ def test_on_256_levels_the_rmse_is_the_best_scale_of_the_bins_too():
     scales = best_scale(t) * torch.linspace(0.8, 1.2, 81, dtype=F64)
     best = max(scales, key=lambda s: rescaled(prior, s).log_prob(x).sum())
     assert best.item() == pytest.approx(best_scale(t).item(), rel=0.01)
+
+
+def test_the_scale_of_bins_does_not_run_away():
+    """The end bins hold the tails: a location far below 0 is right for black pixels, and no error from which the scale may grow."""
+    loc = torch.tensor([[-1e4, -0.1, 0.5, 1.2, 50.0]])
+    x = torch.tensor([[0.0, 0.2, 0.4, 1.0, 1.0]])
+    prior = Binned(TrackedGaussian(1), 6)(loc)
+    t = Draw(x, prior, None, prior.log_prob(x), 0.0, True)
+    assert best_scale(t).item() == pytest.approx(math.sqrt((0.2**2 + 0.1**2) / 5))
+    recipe = parse("sigma_vae:latents=2,hidden=16,learning_rate=0.01").cook(toy_schema(Integer(5)))
+    black = {"x": (toy_batch(Integer(5))["x"] > 0.9).float()}  # most pixels black, some white
+    loop = Loop(recipe, 0, 60, torch.device("cpu"))
+    scales = []
+    for _ in range(60):
+        loop.step(lambda: black)
+        scales.append(recipe.model.likelihood.family.family.variance.sqrt().item())
+    assert max(scales[10:]) < 0.5 and scales[-1] < scales[10]
 
 
 def test_what_was_not_seen_has_no_part_in_the_scale():

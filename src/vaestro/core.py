@@ -52,8 +52,8 @@ class Draw(NamedTuple):
         return kl if isinstance(self.seen, bool) else torch.where(self.seen, 0.0, kl)
 
     @property
-    def kl_by_dimension(self) -> Tensor | None:
-        """The mean over draws and rows of KL(q || p) of each latent dimension, [dimensions], in nats; None where it does not split into dimensions."""
+    def kl_of_dimensions(self) -> Tensor | None:
+        """KL(q || p) of each latent dimension, [..., dimensions], in nats, 0 where seen; None where it does not split into dimensions."""
         q, p = self.posterior, self.prior
         if not (isinstance(q, Independent) and isinstance(p, Independent)):
             return None
@@ -63,7 +63,13 @@ class Draw(NamedTuple):
             return None
         if not isinstance(self.seen, bool):
             each = torch.where(self.seen[(...,) + (None,) * p.reinterpreted_batch_ndims], 0.0, each)
-        return each.flatten(0, -1 - p.reinterpreted_batch_ndims).mean(0).flatten()  # a dimension may be a vector, such as a one-hot code
+        return each.flatten(-p.reinterpreted_batch_ndims) if p.reinterpreted_batch_ndims else each.unsqueeze(-1)  # a dimension may be a vector: a one-hot code
+
+    @property
+    def kl_by_dimension(self) -> Tensor | None:
+        """The mean over draws and rows of `kl_of_dimensions`, [dimensions]."""
+        each = self.kl_of_dimensions
+        return None if each is None else each.reshape(-1, each.shape[-1]).mean(0)
 
 
 class Trace(dict[str, Draw]):

@@ -37,10 +37,29 @@ def _(dist: Independent, scale: Tensor) -> Distribution:  # type: ignore[type-ar
     return Independent(rescaled(dist.base_dist, scale), dist.reinterpreted_batch_ndims, validate_args=False)
 
 
+@singledispatch
+def middle(dist: Distribution) -> Tensor:
+    """What errors are measured from: the centre. Open: of a binned distribution, the centre within the range of the data.
+
+    Its end bins hold the tails, so a location far outside says "surely the end" and is no error; measured from there, the scale would run away.
+    """
+    return centre(dist)
+
+
+@middle.register
+def _(dist: BinnedDistribution) -> Tensor:
+    return centre(dist.base).clamp(0, 1)
+
+
+@middle.register
+def _(dist: Independent) -> Tensor:  # type: ignore[type-arg]
+    return middle(dist.base_dist)
+
+
 @torch.no_grad()
 def squared_error(drawn: Draw) -> Tensor:
-    """The mean of (x - centre of p(x | z))^2 over all values that were seen: [], in squared units of x; 0 where nothing was."""
-    each = (drawn.value - centre(drawn.prior)).square()
+    """The mean of (x - middle of p(x | z))^2 over all values that were seen: [], in squared units of x; 0 where nothing was."""
+    each = (drawn.value - middle(drawn.prior)).square()
     if isinstance(drawn.seen, bool):
         return each.mean()
     rows = drawn.seen.dim() == 1
@@ -49,7 +68,10 @@ def squared_error(drawn: Draw) -> Tensor:
 
 
 def best_scale(drawn: Draw) -> Tensor:
-    """The scale of a Gaussian around the centres that makes what was seen likeliest, the root of the mean squared error: [], at least 1e-4, no gradient."""
+    """The root of the mean squared error, [], at least 1e-4, no gradient: the scale of a Gaussian that makes what was seen likeliest.
+
+    On real numbers exactly; of bins nearly, where they are narrow and few values lie at the ends of the range.
+    """
     return squared_error(drawn).sqrt().clamp(min=FLOOR)
 
 

@@ -25,27 +25,33 @@ def capacity(gamma: float, nats: float) -> Objective:
     return lambda t: gamma * (rate(t) - nats).abs() - t.log_px.mean(0) + t.penalty
 
 
-def by_dimension(draw: Draw) -> Float[Tensor, " groups"]:
-    """The KL of each latent dimension of a site, averaged over draws and rows; of the whole site where it does not split. Nats."""
-    split = draw.kl_by_dimension
+def by_dimension(draw: Draw) -> Float[Tensor, "*lead groups"]:
+    """The KL of each latent dimension of a site; of the whole site where it does not split. Nats."""
+    split = draw.kl_of_dimensions
     return by_site(draw) if split is None else split
 
 
-def by_site(draw: Draw) -> Float[Tensor, " 1"]:
-    """The KL of a whole latent site, averaged over draws and rows, in nats."""
-    return draw.kl.mean().reshape(1)
+def by_site(draw: Draw) -> Float[Tensor, "*lead 1"]:
+    """The KL of a whole latent site, in nats."""
+    return draw.kl.unsqueeze(-1)
 
 
 def free_bits(floor: float, groups: Callable[[Draw], Tensor] = by_dimension) -> Objective:
     """-E_q[log p(x|z)] + sum_j max(floor, mean over the batch of KL_j), with j the `groups` of every latent site. Nats per row, [b].
 
     Kingma et al. 2016, eq. 15. At a floor of 0 it is the ELBO wherever the KL has a closed form, for that is never negative.
-    The groups are the latent dimensions, or whole sites by `free_bits(floor, by_site)`; the maximum is taken of the mean over the minibatch, not row by row.
+    The groups are the latent dimensions, or whole sites by `free_bits(floor, by_site)`; the maximum is taken of the mean over the minibatch, not row by row:
+    a group whose mean is above the floor costs each row that row's own KL, another one costs each row the floor.
     """
 
+    def charged(draw: Draw) -> Tensor:
+        each = groups(draw)
+        above = each.reshape(-1, each.shape[-1]).mean(0) > floor
+        return torch.where(above, each, floor).sum(-1)
+
     def objective(t: Trace) -> Float[Tensor, " b"]:
-        kl = sum(groups(d).clamp(min=floor).sum() for d in t.latents.values())
-        return kl - t.log_px.mean(0) + t.penalty
+        kl = sum(charged(d) for d in t.latents.values())
+        return (kl - t.log_px).mean(0) + t.penalty
 
     return objective
 
@@ -55,7 +61,8 @@ def optimal_scale(site: str = "x") -> Objective:
 
     Rybkin et al. 2021, section 3: -E_q[log N(x; mu(z), sigma*^2)] + KL = D/2 ln(2 pi sigma*^2) + |x - mu|^2 / (2 sigma*^2) + KL. Nats per row, [b].
     sigma* is held constant in the gradient, which changes nothing: at the optimum the derivative by it is zero. On discrete data it is set into the
-    masses of the bins. Give the model a `TrackedGaussian`, which stores a scale for evaluation. Raises UsageError for a likelihood without one scale.
+    masses of the bins, of which it is nearly the best. Give the model a `TrackedGaussian`, which stores a scale for evaluation.
+    Raises UsageError for a likelihood without one scale.
     """
 
     def objective(t: Trace) -> Float[Tensor, " b"]:

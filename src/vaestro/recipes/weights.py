@@ -6,7 +6,7 @@ from annotated_types import Gt, Le
 from pydantic import FiniteFloat
 from torch import nn
 
-from vaestro.data.schema import Integer, Real, Schema
+from vaestro.data.schema import Binary, Integer, Real, Schema
 from vaestro.errors import UsageError
 from vaestro.families import CommittedGaussian, default_likelihood
 from vaestro.families.likelihoods import LIKELIHOODS
@@ -86,16 +86,17 @@ def free_bits_vae(
 )
 def geco(
     schema: Schema,
-    tolerance: FiniteFloat = 0.1,
+    tolerance: FiniteFloat | None = None,
     speed: Positive = 0.05,
     latents: Count = 40,
     network: Net = mlp,
     hidden: Widths | None = None,
     likelihood: Likely = default_likelihood,
 ) -> Recipe:
-    """The VAE of least KL whose reconstructions cost at most `tolerance` nats a value of x, by a multiplier that finds its own weight."""
-    size = schema["x"].size
-    parts = nn.ModuleDict({"model": plain(schema, latents, network, hidden, likelihood), "multiplier": Multiplier(tolerance * size, speed / size)})
+    """The VAE of least KL whose reconstructions cost at most `tolerance` nats a value of x (0.1 on binary data, else 1): its KL weight finds itself."""
+    x = schema["x"]
+    allowed = (0.1 if isinstance(x.kind, Binary) else 1.0) if tolerance is None else tolerance
+    parts = nn.ModuleDict({"model": plain(schema, latents, network, hidden, likelihood), "multiplier": Multiplier(allowed * x.size, speed / x.size)})
     return Recipe(parts, constrained())
 
 
