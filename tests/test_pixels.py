@@ -14,6 +14,7 @@ from vaestro.data.schema import Binary, Field, Integer, Real, Shape
 from vaestro.errors import UsageError
 from vaestro.families import LIKELIHOODS, Bernoulli, Categorical, Point
 from vaestro.families.pixels import Pixels
+from vaestro.progress import watched
 from vaestro.recipes import parse
 from vaestro.testing import toy_batch, toy_schema
 from vaestro.training.export import export_onnx
@@ -155,11 +156,21 @@ def test_misfits_are_refused(make, words: str) -> None:
         make()
 
 
-def test_generated_pictures_are_the_same_every_time(tmp_path) -> None:
+def test_drawing_says_how_far_it_is() -> None:
+    told: list[tuple[str, float]] = []
+    dist = Pixels(Bernoulli(3), (1, 4, 2), 2, (3,), 3)(torch.zeros(2, 4, 2))
+    with watched(lambda what, done: told.append((what, done))):
+        dist.sample()
+    dist.sample()
+    assert told == [("drawing pixel by pixel", n / 4) for n in (1, 2, 3, 4)]
+
+
+def test_a_run_draws_the_same_every_time_and_its_monitor_sees_that_z_is_idle(tmp_path) -> None:
     run = vaestro.train("pixel_vae:latents=2,hidden=4,masked=4,kernel=3", toy_batch(Binary(), 30, (1, 4, 4))["x"].numpy(), out=tmp_path / "r", steps=2)
     assert torch.equal(vaestro.generate(run, 3), vaestro.generate(run, 3))
     assert torch.equal(vaestro.sample(run, 3), vaestro.sample(run, 3))
     x = toy_batch(Binary(), 3, (1, 4, 4))["x"]
     assert torch.equal(vaestro.reconstruct(run, x), vaestro.reconstruct(run, x))
+    assert "the decoder ignores z" in {f.name for f in vaestro.diagnose(run).findings}  # coin flips have nothing to tell
     with pytest.raises(UsageError, match="draws at random"):
         export_onnx(run, tmp_path / "m.onnx")

@@ -25,7 +25,9 @@ def generate(
     own: Own = None,
 ) -> None:
     """Draw new rows from the prior: a grid of pictures, or a file of numbers."""
+    from vaestro.cli.cards import progress
     from vaestro.cli.shared import opened, wrote
+    from vaestro.progress import watched
     from vaestro.uses.generate import generate as means
     from vaestro.uses.generate import sample as draws
     from vaestro.uses.given import arranged, texts
@@ -34,7 +36,8 @@ def generate(
     require_writer(out)
     of, said = opened(run, own), texts(given or [])
     n, columns = arranged(of, n, said, USUAL)
-    rows = draws(of, n, seed, said) if sample else means(of, n, seed, said)
+    with progress() as told, watched(told):
+        rows = draws(of, n, seed, said) if sample else means(of, n, seed, said)
     wrote(out, f"{n} {'samples' if sample else 'means'} of {of.name}", write(out, of.field, rows, columns))
 
 
@@ -49,7 +52,9 @@ def reconstruct(
     own: Own = None,
 ) -> None:
     """Set rows beside what the model makes of them: the original on the left, its reconstruction on the right."""
+    from vaestro.cli.cards import progress
     from vaestro.cli.shared import opened, wrote
+    from vaestro.progress import watched
     from vaestro.uses.given import texts
     from vaestro.uses.inputs import exact, fitting, read
     from vaestro.uses.pictures import require_writer, write_pairs
@@ -58,7 +63,9 @@ def reconstruct(
     require_writer(out)
     of = opened(run, own)
     rows, notes = read(files, of.field, fitting if resize else exact)
-    wrote(out, f"{len(rows)} reconstructed by {of.name}", [*notes, *write_pairs(out, of.field, rows, back(of, rows, seed, texts(given or [])))])
+    with progress() as told, watched(told):
+        made = back(of, rows, seed, texts(given or []))
+    wrote(out, f"{len(rows)} reconstructed by {of.name}", [*notes, *write_pairs(out, of.field, rows, made)])
 
 
 def export(

@@ -8,6 +8,7 @@ from vaestro.data.schema import Shape
 from vaestro.errors import UsageError
 from vaestro.families.base import Family, Sizes
 from vaestro.networks.masked import Hidden, PixelNet
+from vaestro.progress import tell
 
 
 class PixelDistribution(Distribution):
@@ -39,13 +40,14 @@ class PixelDistribution(Distribution):
         return self.given(value).log_prob(value)
 
     def sample(self, sample_shape: Sizes = torch.Size()) -> Tensor:
-        """Pictures drawn number by number; no gradient."""
+        """Pictures drawn number by number, each row told to `vaestro.progress`; no gradient."""
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
             context = self.context.expand(*shape[:-3], *self.context.shape[-3:]).reshape(-1, *self.context.shape[-3:])
             x = context.new_zeros(len(context), *self.event_shape)
             for row in range(x.shape[2]):
                 self._draw_row(x, context, row)
+                tell("drawing pixel by pixel", (row + 1) / x.shape[2])
         return x.reshape(shape)
 
     def _draw_row(self, x: Tensor, context: Tensor, row: int) -> None:
