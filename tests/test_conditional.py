@@ -2,15 +2,19 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
 from torch.nn import functional as F
+from typer.testing import CliRunner, Result
 
 import vaestro
+from vaestro.cli.app import app
 from vaestro.conditional import Conditional
 from vaestro.core import Seen, prepare
 from vaestro.data import load
@@ -35,6 +39,7 @@ from vaestro.training.export import export_onnx
 from vaestro.training.feed import Pools, ToldRows, feed, labelled
 from vaestro.training.loop import weights
 from vaestro.training.train import Plan
+from vaestro.uses.pictures import GAP
 
 CLASSES, LATENTS, BITS = 3, 4, 3
 
@@ -363,8 +368,8 @@ def test_what_a_step_reads() -> None:
     assert rows.mask.nonzero()[:, 0].tolist() == known.tolist() and not rows.values[~rows.mask].any()
     rows, batches = feed(data, parse("m2:labels=none").cook(data.schema), 0, torch.device("cpu"))
     assert type(batches) is Batches and SHARE not in rows.batch(batches.batch_index(0))
-    with pytest.raises(UsageError, match="batch=2 or more"):
-        feed(data, parse("m2:batch=1").cook(data.schema), 0, torch.device("cpu"))
+    _, batches = feed(data, parse("m2:batch=1").cook(data.schema), 0, torch.device("cpu"))
+    assert len(batches.batch_index(0)) == 2 and "a row with a label and one without" in batches.note
 
 
 @pytest.mark.parametrize(
@@ -559,6 +564,39 @@ def test_uses_of_a_model_that_is_told_something(told_run, semi_run, tmp_path) ->
             export_onnx(run, tmp_path / "model.onnx")
     again = vaestro.open_run(told_run.folder)
     assert torch.equal(vaestro.generate(again, 5), vaestro.generate(told_run, 5))
+
+
+def test_the_command_line_gives_values_and_shows_a_line_for_each_class(told_run, semi_run, tmp_path) -> None:
+    def call(*words: object) -> Result:
+        return CliRunner().invoke(app, [str(w) for w in words])
+
+    def size(path: Path) -> tuple[int, int]:
+        with Image.open(path) as image:
+            return image.size
+
+    cell = 8 * 4 + GAP
+    for more, columns, lines in (([], 8, 10), (["-n", "20"], 2, 10), (["--given", "label=7", "-n", "9"], 3, 3), (["--given", "label=0,1,2"], 8, 3)):
+        done = call("generate", told_run.folder, "-o", tmp_path / "grid.png", *more)
+        assert done.exit_code == 0, done.output
+        assert size(tmp_path / "grid.png") == (columns * cell + GAP, lines * cell + GAP)
+    done = call("generate", semi_run.folder, "--given", "label=4", "-n", "3", "-o", tmp_path / "rows.npy", "--seed", 2)
+    assert done.exit_code == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), vaestro.generate(semi_run, 3, 2, {"label": 4}))
+    rows = tmp_path / "rows.npy"
+    np.save(rows, np.zeros((2, 1, 8, 8), np.uint8))
+    assert call("reconstruct", told_run.folder, rows, "--given", "label=1", "-o", tmp_path / "pairs.png").exit_code == 0
+    for words, said in (
+        (["reconstruct", told_run.folder, rows, "-o", tmp_path / "pairs.png"], "is told 'label'"),
+        (["generate", told_run.folder, "--given", "label"], "write --given NAME=VALUE"),
+        (["generate", told_run.folder, "--given", "label=1", "--given", "label=2"], "given twice"),
+        (["generate", told_run.folder, "--given", "label=99"], "99' is no class of 'label'"),
+        (["generate", "demo", "--given", "label=1"], "it is a model of x alone: train cvae or m2"),
+        (["generate", told_run.folder, "--given", f"label={tmp_path}/none.npy"], "is not an array file"),
+    ):
+        done = call(*words)
+        assert done.exit_code == 2 and said in " ".join(done.stderr.split()), done.output
+    done = call("evaluate", told_run.folder, "--rows", 20, "--samples", 3)
+    assert "nats of p(x | label)" in done.stdout
 
 
 def test_evaluation_says_what_was_told_and_counts_errors(told_run, semi_run) -> None:

@@ -21,7 +21,7 @@ from vaestro.evaluation.metrics.subject import is_picture
 from vaestro.evaluation.scope import forked
 from vaestro.models import conditions_of
 from vaestro.training.runs import Run
-from vaestro.uses.evaluate import fixed_rows
+from vaestro.uses.evaluate import answered, fixed_rows
 from vaestro.uses.generate import generate
 from vaestro.uses.reconstruct import reconstruct
 
@@ -42,7 +42,7 @@ def subject(run: Run, data: Dataset, challenge: Challenge, tier: Tier) -> Subjec
         return (test.batch(i.to(device)) for i in index.split(AT_ONCE))
 
     cost = Cost(run.about["parameters"], run.about["seconds"], run.about["done_steps"])
-    return Subject(run.model, rows, run.field, tier.samples, SCORE_SEED, run.about["call"], networks(challenge, data), cost)
+    return Subject(run.model, rows, run.field, tier.samples, SCORE_SEED, run.about["call"], networks(challenge, data), cost, answered(run, data, "test", index))
 
 
 def networks(challenge: Challenge, data: Dataset) -> dict[str, Features]:

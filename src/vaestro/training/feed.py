@@ -87,16 +87,15 @@ class Pools(Batches):
     """Batches of which a quarter are labelled rows and the others unlabelled ones, each drawn in its own order.
 
     `share` [2] is how much an unlabelled and a labelled row counts, so that the weighted mean over a batch is an unbiased one over all rows.
-    Raises UsageError for a batch of one row.
+    A batch has two rows at least.
     """
 
     def __init__(self, rows: int, known: NDArray[np.int64], batch: int, seed: int, device: torch.device) -> None:
-        if batch < 2:
-            raise UsageError("each batch holds rows with a label and rows without, and a batch of 1 cannot; give batch=2 or more")
-        super().__init__(rows, batch, seed, device)
+        super().__init__(rows, max(batch, 2), seed, device)
+        self.note = self.note or ("a batch of 1 was asked for: each step reads a row with a label and one without" if batch < 2 else "")
         sizes = (rows - len(known), len(known))
-        few = min(sizes[1], max(1, batch // LABELLED))
-        takes = (min(sizes[0], batch - few), few)
+        few = min(sizes[1], max(1, self.batch // LABELLED))
+        takes = (min(sizes[0], self.batch - few), few)
         self.pools = tuple(torch.from_numpy(p).to(device) for p in (np.setdiff1d(np.arange(rows), known), known))
         self.each = tuple(Batches(size, take, mix(seed, i), device) for i, (size, take) in enumerate(zip(sizes, takes, strict=True)))
         self.share = torch.tensor([size / rows * sum(takes) / take for size, take in zip(sizes, takes, strict=True)], device=device)
