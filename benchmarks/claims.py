@@ -48,9 +48,16 @@ VAE = f"vae:{NET}"
 CLAIMS: dict[str, Claim] = {
     "vamp": Claim("a VampPrior beats the standard normal", f"vamp:{NET}", VAE, published="-2.0 nats (Tomczak & Welling 2018, gated net, to the end)"),
     "iwae": Claim("IWAE with 5 samples beats the ELBO", f"iwae:{NET}", VAE, published="-1.2 nats (Burda et al. 2016, table 1)"),
+    "flow-prior": Claim("a flow as prior beats the standard normal", f"flow_prior:{NET}", VAE, published="-3.1 nats, one static conv net (Xu et al. 2019)"),
+    "iaf": Claim("a flow as posterior beats the Gaussian one", f"iaf:{NET}", VAE, published="none on this net (Kingma et al. 2016)"),
+    "exemplar": Claim("exemplars beat the VampPrior", f"exemplar:{NET}", f"vamp:{NET}", published="-0.34 nats (Norouzi et al. 2020, gated net, to the end)"),
     "gmm": Claim("a learned mixture of Gaussians beats the standard normal", f"gmm_prior:{NET}", VAE, published="between the standard normal and Vamp"),
+    "dreg": Claim("DReG beats the usual gradient of IWAE", f"dreg:{NET}", f"iwae:{NET}", published="curves only (Tucker et al. 2019)"),
+    "stl": Claim("sticking the landing beats the usual gradient", f"stl:{NET}", VAE, published="none with this protocol (Roeder et al. 2017)"),
     "free-bits": Claim("free bits keep latents in use", f"free_bits_vae:{NET}", VAE, "active_units", "none in numbers (Kingma et al. 2016)"),
     "warm-up": Claim("KL warm-up keeps latents in use", f"vae:{NET},warm_up=0.2", VAE, "active_units", "none in numbers (Soenderby et al. 2016)"),
+    "cyclical": Claim("cyclical annealing keeps latents in use", f"cyclical:{NET}", VAE, "active_units", "none: the numbers are of text (Fu et al. 2019)"),
+    "curriculum": Claim("easy rows first learn faster than shuffled ones", f"curriculum:{NET}", VAE, published="none for VAEs"),
 }
 
 
