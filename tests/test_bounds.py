@@ -10,7 +10,7 @@ from torch.distributions import MultivariateNormal
 from vaestro.core import Draw, Trace
 from vaestro.data.schema import Binary
 from vaestro.errors import UsageError
-from vaestro.objectives import ciwae, elbo, iwae, mean_exp, miwae, renyi, tvo, tvo_upper
+from vaestro.objectives import ciwae, elbo, iwae, mean_exp, miwae, reinforce, renyi, tvo, tvo_upper, vimco
 from vaestro.objectives.thermodynamic import log_uniform
 from vaestro.recipes import parse
 from vaestro.testing import LinearGaussian, check_bound, toy_schema
@@ -126,7 +126,10 @@ def test_the_order_of_the_bounds_holds_draw_by_draw(world):
     assert (world.elbo(x, 0.2, 2.0) + miwae(3)(t)).mean() < 0
 
 
-@pytest.mark.parametrize("bound", [miwae(2), miwae(1), ciwae(0.3), ciwae(1.0), renyi(0.5), renyi(0.0), renyi(1.0), tvo(1), tvo(5), tvo(2, 0.3)])
+CHECKED = (miwae(2), miwae(1), ciwae(0.3), ciwae(1.0), renyi(0.5), renyi(0.0), renyi(1.0), tvo(1), tvo(5), tvo(2, 0.3), vimco, reinforce(3.0))
+
+
+@pytest.mark.parametrize("bound", CHECKED)
 def test_bounds_pass_the_public_check(bound):
     check_bound(bound, 4, 8000)
 

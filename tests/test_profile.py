@@ -10,7 +10,21 @@ from vaestro.recipes import parse
 from vaestro.training.loop import Loop
 
 SCHEMA = Schema("pictures", (Field("x", Binary(), (1, 8, 8)),), {"train": 64, "validation": 8, "test": 8})
-CALLS = ("vae", "vae:clip=1,ema=0.9,optimizer=adamw", "vae:optimizer=sgd", "iwae:samples=3", "vamp:components=5", "vae:warm_up=0.5", "top_down", "vae_gan")
+CALLS = (
+    "vae",
+    "vae:clip=1,ema=0.9,optimizer=adamw",
+    "vae:optimizer=sgd",
+    "iwae:samples=3",
+    "vamp:components=5",
+    "vae:warm_up=0.5",
+    "top_down",
+    "vae_gan",
+    "dreg:samples=3",
+    "rws:sleep=0.5",
+    "tvo:law=bernoulli",
+    "vimco",
+    "reinforce",
+)
 WAITS = ("aten::item", "aten::_local_scalar_dense", "aten::is_nonzero")
 
 

@@ -44,10 +44,8 @@ def holding(trace: Trace) -> Choose:
     """
 
     def choose(site: Site) -> Draw:
-        _, _, q, _, _, seen = trace[site.name]
-        value = trace[site.name].value.detach()
-        if q is not None:
-            assert site.posterior is not None, "the same program has the same latents"
+        value, seen = trace[site.name].value.detach(), trace[site.name].seen
+        if site.posterior is not None:
             return Draw(value, site.prior, site.posterior, site.prior.log_prob(value), _log_q(site.name, site.posterior, value, seen), seen)
         if isinstance(seen, bool):
             return Draw(value, site.prior, None, site.prior.log_prob(value) if seen else 0.0, 0.0, seen)

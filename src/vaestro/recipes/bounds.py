@@ -25,7 +25,7 @@ from vaestro.plays import rws as rws_play
 from vaestro.plays import stl as stl_play
 from vaestro.priors import BernoulliPrior
 from vaestro.recipes.book import Count, Fraction, Recipe, Widths, recipe, solo
-from vaestro.recipes.shared import Likely, Net, decoder, encoder, plain
+from vaestro.recipes.shared import Likely, Net, decoder, encoder, plain, reader
 from vaestro.registry import Registry
 
 Several: TypeAlias = Annotated[int, Ge(2)]
@@ -236,6 +236,6 @@ def reinforce(
     likelihood: Likely = default_likelihood,
 ) -> Recipe:
     """A VAE with bits as latents, its gradient measured against a learnt baseline: two players."""
-    baseline = Baseline(mlp(schema["x"].shape, (1,), (100,)), decay)
+    baseline = Baseline(reader(schema["x"], mlp, (1,), (100,)), decay)
     parts = nn.ModuleDict({"model": law(schema, latents, network, hidden, likelihood), "baseline": baseline})
     return Recipe(parts, nvil(samples), {"model": ("model",), "baseline": ("baseline",)}, samples=samples)
