@@ -1,5 +1,6 @@
 """The grammar of calls, and every registered recipe on every kind of data that it fits."""
 
+import inspect
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from vaestro.data.schema import Binary, Integer, Real
 from vaestro.errors import UsageError
 from vaestro.recipes import RECIPES, call_of, parse
+from vaestro.recipes.calls import TRAINING
 from vaestro.recipes.classic import iwae
 from vaestro.testing import check_play, check_recipe, toy_batch, toy_schema
 from vaestro.training.loop import Loop
@@ -26,8 +28,8 @@ TINY = {
     "free_bits_vae": "latents=3,hidden=16",
     "geco": "latents=3,hidden=16",
     "sigma_vae": "latents=3,hidden=16",
-    "delta_vae": "latents=4,width=2,hidden=16,rate=1.0",
-    "delta_gaussian": "latents=3,hidden=16,rate=1.0",
+    "delta_vae": "latents=4,width=2,hidden=16,nats=1.0",
+    "delta_gaussian": "latents=3,hidden=16,nats=1.0",
     "curriculum": "latents=3,hidden=16",
     "lagging": "latents=3,hidden=16,inner=2",
     "semi_amortised": "latents=3,hidden=16,steps=2",
@@ -75,6 +77,11 @@ def test_the_public_check_catches_a_player_that_moves_another():
 
     with pytest.raises(AssertionError):
         check_play(replace(recipe, play=lambda p, b, c: (m for m in leaking(p, b, c))), {"x": rows(Binary())})
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_no_recipe_takes_a_keyword_of_training_for_its_own(name):
+    assert not set(inspect.signature(RECIPES[name].build).parameters) & set(TRAINING)
 
 
 def test_calls_round_trip():

@@ -419,7 +419,7 @@ def test_the_chain_keeps_the_contract_of_priors():
     check_prior(CommittedChain(2, 0.7, 2))
 
 
-@pytest.mark.parametrize("call", ["delta_vae:latents=4,rate=2.0,hidden=16", "delta_gaussian:latents=4,rate=2.0,hidden=16"])
+@pytest.mark.parametrize("call", ["delta_vae:latents=4,nats=2.0,hidden=16", "delta_gaussian:latents=4,nats=2.0,hidden=16"])
 def test_delta_vaes_do_not_collapse_where_a_vae_does(call):
     """On rows of pure noise nothing is worth telling: the plain VAE's KL goes to 0, and theirs to the rate and not below."""
     x = torch.randn(256, 4)
@@ -463,7 +463,7 @@ def test_curriculum_at_full_share_is_the_elbo_and_before_it_that_of_the_easy_row
 @pytest.mark.parametrize("name", ["capacity", "cyclical", "free_bits_vae", "geco", "sigma_vae", "delta_vae", "delta_gaussian", "curriculum"])
 def test_they_resume_exactly_and_take_single_rows_and_single_latents(name):
     schema = toy_schema(Integer(5))
-    call = f"{name}:hidden=8,latents=4,ema=0.9,batch=6" + {"delta_vae": ",rate=0.5", "delta_gaussian": ",rate=0.5"}.get(name, "")
+    call = f"{name}:hidden=8,latents=4,ema=0.9,batch=6" + {"delta_vae": ",nats=0.5", "delta_gaussian": ",nats=0.5"}.get(name, "")
     batches = [toy_batch(Integer(5)) for _ in range(7)]
     loops = [Loop(parse(call).cook(schema), 3, 8, torch.device("cpu")) for _ in range(2)]
     for batch in batches[:4]:
@@ -475,7 +475,7 @@ def test_they_resume_exactly_and_take_single_rows_and_single_latents(name):
     a, b = (loop.state() for loop in loops)
     assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
     least = 2 if name == "delta_vae" else 1
-    small = Loop(parse(f"{name}:hidden=8,latents={least},{'rate=0.5,' if 'delta' in name else ''}batch=1").cook(schema), 0, 2, torch.device("cpu"))
+    small = Loop(parse(f"{name}:hidden=8,latents={least},{'nats=0.5,' if 'delta' in name else ''}batch=1").cook(schema), 0, 2, torch.device("cpu"))
     for _ in range(2):
         small.step(lambda: {"x": batches[0]["x"][:1]})
     assert int(small.skipped) == 0 and all(w.isfinite().all() for w in weights(small.parts).values())
@@ -491,7 +491,7 @@ def test_they_resume_exactly_and_take_single_rows_and_single_latents(name):
         ("geco:speed=0", "speed should be greater than 0"),
         ("geco:tolerance=inf", "tolerance should be a finite number"),
         ("curriculum:start=0", "start should be greater than 0"),
-        ("delta_vae:rate=-2", "rate should be greater than or equal to 0"),
+        ("delta_vae:nats=-2", "nats should be greater than or equal to 0"),
         ("sigma_vae:likelihood=gaussian", "no keyword 'likelihood'"),
     ],
 )

@@ -115,37 +115,37 @@ def sigma_vae(schema: Schema, latents: Count = 40, network: Net = mlp, hidden: W
 @recipe(
     group="weights",
     paper="Razavi et al. 2019, Preventing Posterior Collapse with delta-VAEs, section 2, temporally correlated latents",
-    formula="p(z) a chain z_t ~ N(a z_t-1, 1 - a^2), q(z|x) independent: KL >= 1/2 [(n - 2) ln(1 + a^2) - ln(1 - a^2)] = `rate`",
+    formula="p(z) a chain z_t ~ N(a z_t-1, 1 - a^2), q(z|x) independent: KL >= 1/2 [(n - 2) ln(1 + a^2) - ln(1 - a^2)] = `nats`",
     published="none on MNIST; 2.83 bits per dimension on CIFAR-10 with an autoregressive decoder",
 )
 def delta_vae(
     schema: Schema,
-    rate: Weight = 5.0,
+    nats: Weight = 5.0,
     latents: Count = 40,
     width: Count = 1,
     network: Net = mlp,
     hidden: Widths | None = None,
     likelihood: Likely = default_likelihood,
 ) -> Recipe:
-    """A VAE that cannot collapse: its latents are steps of a chain, `width` side by side, so any independent posterior costs `rate` nats or more."""
+    """A VAE that cannot collapse: its latents are steps of a chain, `width` side by side, so any independent posterior costs `nats` or more."""
     if latents % width:
         raise UsageError(f"delta_vae: {latents} latents do not divide into steps of width={width}; choose a width that divides latents")
     model = plain(schema, latents, network, hidden, likelihood)
-    return solo(VAE(CommittedChain(latents // width, rate, width), model.posterior, model.likelihood), alone(elbo()))
+    return solo(VAE(CommittedChain(latents // width, nats, width), model.posterior, model.likelihood), alone(elbo()))
 
 
 @recipe(
     group="weights",
     paper="Razavi et al. 2019, Preventing Posterior Collapse with delta-VAEs, section 2, independent Gaussians",
-    formula="p(z) = N(0, I), q(z|x) = N(m, s^2) with s below s_u, where sum (s_u^2 - 1) / 2 - ln s_u = `rate` is the least KL",
+    formula="p(z) = N(0, I), q(z|x) = N(m, s^2) with s below s_u, where sum (s_u^2 - 1) / 2 - ln s_u = `nats` is the least KL",
     published="none: the paper reports its chain only",
 )
 def delta_gaussian(
-    schema: Schema, rate: Weight = 5.0, latents: Count = 40, network: Net = mlp, hidden: Widths | None = None, likelihood: Likely = default_likelihood
+    schema: Schema, nats: Weight = 5.0, latents: Count = 40, network: Net = mlp, hidden: Widths | None = None, likelihood: Likely = default_likelihood
 ) -> Recipe:
-    """A VAE that cannot collapse: its posterior's scales are bounded, so every row costs `rate` nats or more."""
+    """A VAE that cannot collapse: its posterior's scales are bounded, so every row costs `nats` or more."""
     x, model = schema["x"], plain(schema, latents, network, hidden, likelihood)
-    q = encoder(x, latents, network, hidden, CommittedGaussian(rate / latents))
+    q = encoder(x, latents, network, hidden, CommittedGaussian(nats / latents))
     return solo(VAE(model.prior, q, decoder(x, latents, network, hidden, likelihood)), alone(elbo()))
 
 
