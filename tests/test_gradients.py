@@ -97,6 +97,22 @@ def test_the_mean_gradient_is_that_of_the_mean_bound(bits, estimator, bound, k):
     same(gradients((probability.detach() * loss).sum(), bits), gradients((probability * bound(trace)).sum(), bits))
 
 
+@pytest.mark.parametrize(("estimator", "bound", "k"), ESTIMATORS)
+def test_the_mean_gradient_is_exact_for_several_sites(estimator, bound, k):
+    """One bit above two: q(z2 | z1, x) reads what was drawn above."""
+
+    def step(n):
+        return Step(Conditional(mlp((3,), (n,), ()), Bernoulli()), Conditional(mlp((6,), (n,), ()), Bernoulli()), mlp((3 + n,), (3,), ()))
+
+    model = stir(TopDown(mlp((PIXELS,), (3,), ()), [step(1), step(2)], Conditional(mlp((3,), (PIXELS,), ()), Bernoulli()), 3))
+    picks = torch.cartesian_prod(*[torch.arange(2**BITS)] * k).reshape(-1, k).T
+    z, x = strings(BITS)[picks], X.expand(picks.shape[1], -1)
+    trace = run(model.program({"x": x}), replaying({"z1": z[..., :1], "z2": z[..., 1:], "x": x}))
+    probability = log_q(trace).sum(0).exp()
+    torch.testing.assert_close(probability.sum(), torch.ones_like(probability[0]))
+    same(gradients((probability.detach() * estimator(trace)).sum(), model), gradients((probability * bound(trace)).sum(), model))
+
+
 def test_the_gradient_of_the_plain_value_is_not(bits):
     trace, probability = every_draw(bits, 2)
     wrong = gradients((probability.detach() * iwae(trace)).sum(), bits)
