@@ -3,10 +3,12 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.distributions import Categorical, Independent, OneHotCategorical, kl_divergence
 
+from vaestro import api
 from vaestro.codes import (
     AveragedBook,
     Code,
@@ -38,7 +40,13 @@ from vaestro.priors import UniformCodes, UniformOneHot
 from vaestro.recipes import parse
 from vaestro.schedules import ramp
 from vaestro.testing import check_model, check_network, toy_batch, toy_schema
-from vaestro.training.loop import Loop
+from vaestro.training.diagnosis import diagnose
+from vaestro.training.export import export_onnx
+from vaestro.training.loop import Loop, weights
+from vaestro.uses.evaluate import Protocol, evaluate
+from vaestro.uses.fitting import fit_prior
+from vaestro.uses.generate import generate, sample
+from vaestro.uses.reconstruct import embed, reconstruct
 
 QUANTISERS = {
     "averaged": lambda: VectorQuantiser([AveragedBook(5, 3)], (4,)),
@@ -695,3 +703,76 @@ def test_usage_of_even_and_single_codes():
     one = Usage.of(torch.tensor([[5.0, 0, 0, 0]]))
     assert float(one.perplexity) == pytest.approx(1) and float(one.share) == 0.25
     assert usage(Independent(Categorical(logits=torch.zeros(2)), 0)) is None
+
+
+# runs ------------------------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    generator = np.random.default_rng(0)
+    kinds = generator.integers(2, size=(6, 1, 8, 8))
+    return kinds[generator.integers(6, size=120)].astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ["vq_vae:codes=8,dimension=4", "dvae:codes=4"])
+def test_a_run_with_a_second_stage_serves_its_uses(name, pictures, tmp_path):
+    run = api.train(f"{name},hidden=6x6,batch=30", pictures, steps=25, out=tmp_path / "one")
+    x = torch.from_numpy(pictures[:5]).float()
+    second = fit_prior(run, "transformer_codes:width=8,layers=1,heads=2", out=tmp_path / "two", steps=12)
+    again = api.open_run(tmp_path / "two", data=pictures)
+    scored, better, same = (evaluate(r, Protocol(rows=12, samples=5)) for r in (run, second, again))
+    assert better.scores["nll"]["value"] == same.scores["nll"]["value"]
+    if name.startswith("vq"):
+        assert scored.scores["kl"]["value"] == pytest.approx(4 * math.log(8))
+        assert scored.scores["nll"]["value"] == pytest.approx(scored.scores["kl"]["value"] + scored.scores["cross_entropy"]["value"], rel=1e-5)
+        assert better.scores["kl"]["value"] < scored.scores["kl"]["value"] and better.scores["cross_entropy"] == scored.scores["cross_entropy"]
+    for r in (run, again):
+        assert generate(r, 3).shape == sample(r, 3).shape == (3, 1, 8, 8) and reconstruct(r, x).shape == x.shape
+        assert torch.equal(embed(r, x), embed(r, x)) and torch.allclose(embed(r, x)[:2], embed(r, x[:2]), atol=1e-5)
+    signs = diagnose(again).signs
+    assert 0 < signs.codes_used <= 1 and 1 <= signs.perplexity <= 8 and signs.latents == 4 and math.isfinite(signs.off_prior)
+    assert {"perplexity", "codes_used"} <= run.log()[-1].keys()
+
+
+def test_embeddings_are_the_vectors_of_the_codes(pictures, tmp_path):
+    run = api.train("vq_vae:codes=8,dimension=4,hidden=6x6", pictures, steps=3, out=tmp_path / "run")
+    x = torch.from_numpy(pictures[:5]).float()
+    q = run.model.posterior(x)
+    assert torch.equal(embed(run, x), run.model.quantiser.books[0].codes[q.index].movedim(-1, 1).flatten(1))
+
+
+def test_a_stopped_run_ends_with_the_bits_of_one_that_did_not(pictures, tmp_path):
+    call = "rvq_vae:codes=8,depth=2,dimension=4,hidden=6x6,revive=0.5,batch=30,ema=0.9"
+    whole = api.train(call, pictures, steps=12, out=tmp_path / "whole")
+
+    def stop(line):
+        if line["step"] == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        api.train(call, pictures, steps=12, out=tmp_path / "stopped", watch=stop)
+    resumed = api.resume(tmp_path / "stopped", data=pictures)
+    first, second = (weights(r.recipe.parts) for r in (whole, resumed))
+    assert all(torch.equal(first[n], second[n]) for n in first)
+
+
+def test_the_diagnosis_names_dead_codes(pictures, tmp_path):
+    run = api.train("vq_vae:codes=64,dimension=4,hidden=6x6,revive=0.0", pictures, steps=2, out=tmp_path / "run")
+    with torch.no_grad():
+        run.model.quantiser.books[0].codes[1:] += 1e3
+    found = {f.name: f for f in diagnose(run).findings}
+    assert "use 2% of the codes" in found["dead codes"].cause and "revive" in found["dead codes"].remedy
+
+
+@pytest.mark.slow
+def test_quantisers_are_exported(pictures, tmp_path):
+    pytest.importorskip("onnxruntime")
+    run = api.train("fsq_vae:levels=3x3,hidden=6x6", pictures, steps=2, out=tmp_path / "run")
+    assert all("checked with onnxruntime" in said for _, said in export_onnx(run, tmp_path / "m.onnx"))
+
+
+def test_codes_that_are_drawn_are_not_exported(pictures, tmp_path):
+    drawing = api.train("dvae:codes=4,hidden=6x6", pictures, steps=2, out=tmp_path / "drawing")
+    with pytest.raises(UsageError, match="draws its latents at random"):
+        export_onnx(drawing, tmp_path / "d.onnx")
