@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vaestro.training.diagnosis import diagnose
     from vaestro.uses.classify import classify
     from vaestro.uses.evaluate import evaluate
+    from vaestro.uses.fitting import fit_prior
     from vaestro.uses.generate import generate, sample
     from vaestro.uses.reconstruct import embed, reconstruct
 
@@ -36,6 +37,7 @@ _HOMES = {
     "vaestro.training.diagnosis": ("diagnose",),
     "vaestro.uses.classify": ("classify",),
     "vaestro.uses.evaluate": ("evaluate",),
+    "vaestro.uses.fitting": ("fit_prior",),
     "vaestro.uses.generate": ("generate", "sample"),
     "vaestro.uses.reconstruct": ("embed", "reconstruct"),
 }
@@ -56,6 +58,7 @@ __all__ = [
     "embed",
     "evaluate",
     "families",
+    "fit_prior",
     "generate",
     "load",
     "networks",

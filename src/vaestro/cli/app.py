@@ -10,7 +10,7 @@ from vaestro.cli.data import app as data
 from vaestro.cli.looking import compare, diagnose, evaluate, runs
 from vaestro.cli.making import export, generate, reconstruct
 from vaestro.cli.shared import Commands
-from vaestro.cli.training import resume, train
+from vaestro.cli.training import fit_prior, resume, train
 
 HELP = """Variational autoencoders: train, judge and use them.
 
@@ -37,13 +37,13 @@ def options(version: Annotated[bool, typer.Option("--version", callback=_version
 
 
 PANELS = {
-    "Train": (train, resume),
+    "Train": (train, resume, fit_prior),
     "Judge": (evaluate, diagnose, compare, runs),
     "Use": (generate, reconstruct, export),
     "Know": (list_all, show),
 }
 for panel, commands in PANELS.items():
     for command in commands:
-        app.command(name=command.__name__.removesuffix("_all"), rich_help_panel=panel)(command)
+        app.command(name=command.__name__.removesuffix("_all").replace("_", "-"), rich_help_panel=panel)(command)
 app.add_typer(data, name="data", rich_help_panel="Know")
 app.add_typer(arena, name="arena", rich_help_panel="Judge")

@@ -24,6 +24,7 @@ def train(
     start: Annotated[str | None, typer.Option(metavar="RUN", help="Begin with the weights of this run.")] = None,
     device: Device = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; torch decides if left out.")] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="Fuse the model's kernels by torch.compile: for long trainings, above all on CUDA.")] = False,
     own: Own = None,
     tensorboard: Board = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only measure: parameters, seconds and memory; nothing is written.")] = False,
@@ -35,7 +36,7 @@ def train(
     """
     from vaestro.cli.sessions import planned, rehearse, run_training
 
-    plan = planned((recipe, data), (seconds, minutes, steps), (seed, device, threads), own)
+    plan = planned((recipe, data), (seconds, minutes, steps), (seed, device, threads, compile), own)
     if dry_run:
         rehearse(plan, as_json)
     else:
@@ -47,3 +48,20 @@ def resume(run: RunName, *, own: Own = None, tensorboard: Board = False, as_json
     from vaestro.cli.sessions import go_on
 
     go_on(run, own, tensorboard, as_json)
+
+
+def fit_prior(
+    run: RunName,
+    prior: Annotated[str, typer.Argument(metavar="PRIOR", help="A prior and its keywords, such as gmm:components=10; a wrong name lists them all.")],
+    *,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the new run goes; a new folder in ./runs if left out.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="At most so many steps, of a prior that is fitted by gradients; it stops early.")] = 3000,
+    seed: Seed = 0,
+    device: Device = None,
+    own: Own = None,
+    as_json: Json = False,
+) -> None:
+    """Fit a new prior to the latents of a trained run; the result is a run of its own, with better samples and the same model."""
+    from vaestro.cli.fitting import run_fitting
+
+    run_fitting((run, prior), (steps, seed, device), out, own, as_json)

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily, Normal, constraints
 
-from vaestro.conditional import Conditional
 from vaestro.data.schema import Field
 from vaestro.errors import UsageError
 from vaestro.families.base import Sizes, positive
@@ -72,6 +71,6 @@ class Autoregressive(nn.Module):
 
 
 @PRIORS.register
-def autoregressive(latents: int, posterior: Conditional, field: Field, components: int = 5) -> nn.Module:
+def autoregressive(latents: int, posterior: nn.Module, field: Field, components: int = 5) -> nn.Module:
     """Each latent from a mixture of `components` Gaussians that a masked network predicts from those before it; sampled one by one (Germain et al. 2015)."""
     return Autoregressive(latents, components)

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from vaestro.conditional import Conditional
 from vaestro.data.schema import Field, Shape
 from vaestro.registry import Registry
 
@@ -27,11 +26,11 @@ class StandardNormal(nn.Module):
         return Independent(Normal(self.zeros, self.ones, validate_args=False), self.zeros.dim(), validate_args=False)
 
 
-Prior = Callable[[int, Conditional, Field], nn.Module]
+Prior = Callable[[int, nn.Module, Field], nn.Module]
 PRIORS: Registry[Prior] = Registry("prior")
 
 
 @PRIORS.register
-def standard_normal(latents: int, posterior: Conditional, field: Field) -> nn.Module:
+def standard_normal(latents: int, posterior: nn.Module, field: Field) -> nn.Module:
     """N(0, I) over [latents] (Kingma & Welling 2014)."""
     return StandardNormal((latents,))

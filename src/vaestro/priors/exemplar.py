@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, constraints
 
-from vaestro.conditional import Conditional
 from vaestro.core import prepare
 from vaestro.data.schema import Field, Real
 from vaestro.errors import UsageError
@@ -97,7 +96,7 @@ def _(part: Exemplar, data: Mapping[str, Tensor]) -> None:
 
 
 @PRIORS.register
-def exemplar(latents: int, posterior: Conditional, field: Field, exemplars: int = 500) -> nn.Module:
+def exemplar(latents: int, posterior: nn.Module, field: Field, exemplars: int = 500) -> nn.Module:
     """A Gaussian of one learnt scale around the encoding of each of `exemplars` rows, which training takes from the data."""
     if exemplars < 1:
         raise UsageError(f"a prior cannot have {exemplars} exemplars; give one or more")

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, MultivariateNormal, Normal, constraints
 
-from vaestro.conditional import Conditional
 from vaestro.core import prepare
 from vaestro.data.schema import Count, Field, Real
 from vaestro.errors import UsageError
@@ -154,19 +153,19 @@ def _check(components: int) -> None:
 
 
 @PRIORS.register
-def gaussian_mixture(latents: int, posterior: Conditional, field: Field, components: int = 10) -> nn.Module:
+def gaussian_mixture(latents: int, posterior: nn.Module, field: Field, components: int = 10) -> nn.Module:
     """A learnt mixture of `components` diagonal Gaussians over [latents]."""
     return GaussianMixture(latents, components)
 
 
 @PRIORS.register
-def full_mixture(latents: int, posterior: Conditional, field: Field, components: int = 10) -> nn.Module:
+def full_mixture(latents: int, posterior: nn.Module, field: Field, components: int = 10) -> nn.Module:
     """A learnt mixture of `components` Gaussians with full covariances over [latents]."""
     return FullMixture(latents, components)
 
 
 @PRIORS.register
-def vamp(latents: int, posterior: Conditional, field: Field, components: int = 500) -> nn.Module:
+def vamp(latents: int, posterior: nn.Module, field: Field, components: int = 500) -> nn.Module:
     """`components` learnt pseudo-inputs, shaped as the field, that start at random; `Vamp.start` takes them from the data."""
     _check(components)
     real = isinstance(field.kind, Real)

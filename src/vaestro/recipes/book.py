@@ -85,6 +85,7 @@ class Entry(NamedTuple):
     published: str  # the published number it answers to, with its protocol
     fits: tuple[type[Kind], ...]
     lacks: Mapping[str, str] = {}  # what it cannot do, by name ("density"), with the reason
+    what: str = "recipe"  # as errors call it
 
     @property
     def summary(self) -> str:

@@ -53,8 +53,8 @@ class Call(NamedTuple):
         return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, **self.training))
 
 
-def parse(text: str) -> Call:
-    """`NAME:key=value,...` to a call. A value is a number, true, false, none, 32x64 (a tuple) or the name of a part.
+def parse(text: str, book: Mapping[str, Entry] = RECIPES) -> Call:
+    """`NAME:key=value,...` to a call of what `book` lists, of recipes unless told. A value is a number, true, false, none, 32x64 or the name of a part.
 
     Raises UsageError, with 'did you mean', on an unknown recipe, keyword or part and on a value of a wrong type or range.
     """
@@ -67,7 +67,7 @@ def parse(text: str) -> Call:
     twice = {k for k in keys if keys.count(k) > 1}
     if twice:
         raise UsageError(f"{text!r} gives {', '.join(sorted(twice))} twice; give each keyword once")
-    return call_of(RECIPES[name], {key: _value(value) for key, _, value in pairs})
+    return call_of(book[name], {key: _value(value) for key, _, value in pairs})
 
 
 def recorded(name: str, keywords: Mapping[str, str]) -> Call:
@@ -86,12 +86,12 @@ def call_of(recipe: Entry | Callable[..., Recipe], keywords: Mapping[str, Any]) 
     own = list(inspect.signature(entry.build).parameters)[1:]
     for key in keywords:
         if key not in own and key not in TRAINING:
-            raise UsageError(f"recipe {entry.name!r} has no keyword {key!r}{did_you_mean(key, [*own, *TRAINING])}")
+            raise UsageError(f"{entry.what} {entry.name!r} has no keyword {key!r}{did_you_mean(key, [*own, *TRAINING])}")
     given = {k: _checked(entry, k, v) for k, v in keywords.items()}
     defaults = {k: inspect.signature(entry.build).parameters[k].default for k in own}
     lacking = [k for k, v in defaults.items() if v is inspect.Parameter.empty and k not in given]
     if lacking:
-        raise UsageError(f"recipe {entry.name!r} needs {', '.join(lacking)}: say {entry.name}:{lacking[0]}=...")
+        raise UsageError(f"{entry.what} {entry.name!r} needs {', '.join(lacking)}: say {entry.name}:{lacking[0]}=...")
     return Call(entry, defaults | {k: v for k, v in given.items() if k in own}, {k: v for k, v in given.items() if k not in own})
 
 

@@ -1,17 +1,12 @@
 """The plain VAE with a prior that is learnt with the rest."""
 
-from collections.abc import Callable
-
-from torch import nn
-
-from vaestro.conditional import Conditional
-from vaestro.data.schema import Field, Schema
+from vaestro.data.schema import Schema
 from vaestro.families import default_likelihood
 from vaestro.models import VAE, ExemplarVAE
 from vaestro.networks import Build, mlp
 from vaestro.objectives import elbo
 from vaestro.plays import annealed, settled
-from vaestro.priors import GaussianMixture, flow, maf, spline
+from vaestro.priors import GaussianMixture, Prior, flow, maf, spline
 from vaestro.priors import vamp as vamp_prior
 from vaestro.priors.autoregressive import autoregressive
 from vaestro.priors.exemplar import exemplar as exemplar_prior
@@ -22,7 +17,7 @@ from vaestro.schedules import warm_up as rising
 Sizes = tuple[int, Build, Widths | None]  # latents, network, hidden
 
 
-def under(prior: Callable[[int, Conditional, Field], nn.Module], schema: Schema, sizes: Sizes, likelihood: Likely, of: type[VAE] = VAE) -> VAE:
+def under(prior: Prior, schema: Schema, sizes: Sizes, likelihood: Likely, of: type[VAE] = VAE) -> VAE:
     """The plain VAE under `prior`, a function of the latents, the posterior and the field."""
     x, (latents, network, hidden) = schema["x"], sizes
     q = encoder(x, latents, network, hidden)

@@ -18,6 +18,7 @@ from vaestro.training.budget import CLOCKS, Budget
 from vaestro.training.device import choose, machine
 from vaestro.training.files import digest, load_tensors, locked, read_json, save_tensors, write_json
 from vaestro.training.record import Line, Log, Watch, read_lines
+from vaestro.training.stages import rebuild
 from vaestro.training.train import STATE, Plan, Trainer, adopt
 
 FORMAT = 1
@@ -68,6 +69,11 @@ def call_in(about: dict[str, Any]) -> Call:
     return recorded(about["call"].partition(":")[0], about["keywords"])
 
 
+def title(about: dict[str, Any]) -> str:
+    """The call of a run and of each prior that was fitted to it later: `vae:latents=4 + gmm:components=10`."""
+    return " + ".join([str(about["call"]), *(stage["prior"] for stage in about.get("stages", []) if "prior" in stage)])
+
+
 def its_data(about: dict[str, Any], data: Dataset | None = None) -> Dataset:
     """The data of a run, given or brought; raises VaestroError if their hash differs, UsageError for arrays that are not given."""
     source = about["data"]["source"]
@@ -116,6 +122,7 @@ def resume(folder: Path, *, data: Dataset | None = None, call: Call | None = Non
             Budget(about["budget"]["steps"], about["budget"]["seconds"], CLOCKS[about["budget"].get("clock", "wall")]),
             about["seed"],
             about["device"],
+            about.get("compile", False),
         )
         trainer = Trainer(plan, folder, Log(folder, watch))
         if (folder / STATE).exists():
@@ -140,6 +147,7 @@ def describe(plan: Plan, source: str, trainer: Trainer) -> dict[str, Any]:
         "steps": trainer.progress.total,
         "device": str(trainer.device),
         "threads": torch.get_num_threads(),
+        "compile": plan.compile,
         "parameters": sum(p.numel() for p in trainer.recipe.parts.parameters() if p.requires_grad),
         "machine": machine(),
         "status": "running",
@@ -184,7 +192,7 @@ def open_run(folder: Path, call: Call | None = None, device: str | None = None) 
     tensors, sha256 = _tensors(folder)
     if about["status"] == "done" and sha256 != about["weights_sha256"]:
         raise VaestroError(f"the weights in {folder} are not those that {ABOUT} describes; restore the folder from a copy")
-    recipe = (call or call_in(about)).cook(schema)
+    recipe = rebuild((call or call_in(about)).cook(schema), about.get("stages", []), schema)
     adopt(recipe.parts, tensors)
     recipe.parts.to(choose(device)).eval()
     return Run(folder, about, recipe, schema)

@@ -18,7 +18,7 @@ from vaestro.evaluation.metrics import METRICS, Cost, Report, Subject, measure
 from vaestro.models import conditions_of
 from vaestro.training.files import digest, read_json, write_bytes, write_json
 from vaestro.training.loop import weights
-from vaestro.training.runs import Run
+from vaestro.training.runs import Run, title
 from vaestro.uses.finding import SHIPPED
 
 FORMAT = 1
@@ -105,7 +105,7 @@ def identity(run: Run, protocol: Protocol) -> dict[str, Any]:
 def _about(run: Run, protocol: Protocol, report: Report) -> dict[str, Any]:
     named = {
         "run": str(run.folder),
-        "call": run.about["call"],
+        "call": title(run.about),
         "data_name": run.schema.name,
         "steps": run.about.get("done_steps"),
         "seconds": run.about.get("seconds"),

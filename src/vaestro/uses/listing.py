@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from vaestro.errors import UsageError, VaestroError
-from vaestro.training.runs import ABOUT, read_about
+from vaestro.training.runs import ABOUT, read_about, title
 
 
 def listing(parent: Path) -> list[dict[str, Any]]:
@@ -21,4 +21,4 @@ def _row(folder: Path) -> dict[str, Any]:
     except VaestroError as error:
         return {"name": folder.name, "folder": str(folder), "status": f"damaged: {error}"}
     kept = {k: about.get(k) for k in ("call", "status", "ended", "seed", "steps", "done_steps", "seconds", "parameters", "validation")}
-    return {"name": folder.name, "folder": str(folder), "data": about["data"]["schema"]["name"], **kept}
+    return {"name": folder.name, "folder": str(folder), "data": about["data"]["schema"]["name"], **kept, "call": title(about)}

@@ -1,0 +1,186 @@
+"""Priors that are fitted to the latents of a trained model: which there are, and how each is fitted."""
+
+import functools
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from functools import singledispatch
+from typing import Annotated, Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, ReshapeTransform, TransformedDistribution
+
+from vaestro.data.schema import Field, Shape
+from vaestro.errors import UsageError
+from vaestro.families.base import FLOOR, is_discrete
+from vaestro.flows import Flow, Rescale
+from vaestro.priors.base import StandardNormal
+from vaestro.priors.mixtures import DiagonalMixture, FullMixture, GaussianMixture
+from vaestro.registry import Registry
+
+Descend: TypeAlias = Callable[[nn.Module], dict[str, Any]]  # maximum likelihood by gradients; says how it went
+Covariance: TypeAlias = Callable[[int, int], nn.Module]
+
+
+class Latents(NamedTuple):
+    """What a prior that is fitted later may know when it is built: shapes and parts of the model, and no row of the data."""
+
+    event: Shape
+    old: nn.Module  # the prior that it replaces, which knows of codes how many there are
+    posterior: nn.Module
+    field: Field
+
+
+Fitted: TypeAlias = Callable[..., nn.Module]  # (latents: Latents, **keywords) -> a module without arguments that returns a distribution over the event
+FITTED: Registry[Fitted] = Registry("prior to fit")
+
+
+@singledispatch
+def fit(prior: nn.Module, rows: Tensor, held: Tensor, descend: Descend) -> dict[str, Any]:
+    """Fit `prior` to latents `rows` [n, *event], watching `held` ones, and say how: by gradients, with early stopping, unless its type knows better. Open."""
+    return descend(prior)
+
+
+class Reshaped(nn.Module):
+    """A prior over vectors, shown in another shape of as many numbers."""
+
+    def __init__(self, prior: nn.Module, event: Shape) -> None:
+        super().__init__()
+        self.prior, self.event = prior, tuple(event)
+
+    def forward(self) -> Distribution:
+        """The distribution over events of that shape."""
+        flat: Distribution = self.prior()
+        return TransformedDistribution(flat, [ReshapeTransform(flat.event_shape, torch.Size(self.event))], validate_args=False)
+
+
+def over_vectors(build: Callable[..., nn.Module]) -> Fitted:
+    """A builder (latents: int, posterior, field, keywords) of a prior over real vectors as one of fitted priors over real events of any shape.
+
+    It raises UsageError where the latents are codes.
+    """
+
+    @functools.wraps(build)
+    def fitted(latents: Latents, **settings: Any) -> nn.Module:
+        if is_discrete(latents.old()):
+            raise UsageError(f"the latents of this model are codes, and {build.__name__} is a prior over real numbers; fit a prior over codes")
+        prior = build(math.prod(latents.event), latents.posterior, latents.field, **settings)
+        return prior if len(latents.event) == 1 else Reshaped(prior, latents.event)
+
+    own = list(inspect.signature(build).parameters.values())[3:]
+    first = inspect.Parameter("latents", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    fitted.__signature__ = inspect.Signature([first, *own])  # type: ignore[attr-defined]
+    return fitted
+
+
+COVARIANCES: Registry[Covariance] = Registry("covariance")
+COVARIANCES.add("full", FullMixture)
+COVARIANCES.add("diagonal", GaussianMixture)
+
+
+def gmm(latents: int, posterior: nn.Module, field: Field, components: int = 10, covariance: Annotated[Covariance, COVARIANCES] = FullMixture) -> nn.Module:
+    """A mixture of `components` Gaussians with `full` or `diagonal` covariances, by expectation maximisation (scikit-learn)."""
+    return covariance(latents, components)
+
+
+class Kde(nn.Module):
+    """A Gaussian around each of `count` encoded rows: log p(z) = logsumexp_n log N(z; z_n, diag s^2) - log n, one s for all rows (Parzen 1962); nats."""
+
+    rows: Tensor
+
+    def __init__(self, latents: int, count: int) -> None:
+        super().__init__()
+        if count < 1:
+            raise UsageError(f"a prior cannot stand on {count} rows; give one or more")
+        self.register_buffer("rows", torch.randn(count, latents))
+        self.log_scale = nn.Parameter(torch.zeros(latents))
+
+    def forward(self) -> Distribution:
+        """The mixture, of batch shape ()."""
+        return DiagonalMixture(self.rows.new_zeros(()), self.rows, (self.log_scale.exp() + FLOOR).expand_as(self.rows))
+
+
+def kde(latents: int, posterior: nn.Module, field: Field, rows: int = 1000) -> nn.Module:
+    """A Gaussian around each of `rows` encoded rows, as wide as validation rows like it best."""
+    return Kde(latents, rows)
+
+
+FITTED.add("gmm", over_vectors(gmm))
+FITTED.add("kde", over_vectors(kde))
+
+
+@fit.register
+def _(prior: Reshaped, rows: Tensor, held: Tensor, descend: Descend) -> dict[str, Any]:
+    flat, apart = rows.flatten(1), held.flatten(1)
+    return fit(prior.prior, flat, apart, descend)
+
+
+@fit.register
+def _(prior: StandardNormal, rows: Tensor, held: Tensor, descend: Descend) -> dict[str, Any]:
+    return {}  # it has nothing to learn
+
+
+@fit.register
+def _(prior: Flow, rows: Tensor, held: Tensor, descend: Descend) -> dict[str, Any]:
+    for part in prior.modules():
+        if isinstance(part, Rescale):
+            part.start(rows.flatten(1))
+    return descend(prior)
+
+
+@fit.register
+@torch.no_grad()
+def _(prior: Kde, rows: Tensor, held: Tensor, descend: Descend) -> dict[str, Any]:
+    order = torch.randperm(max(len(rows), len(prior.rows)), device=rows.device)[: len(prior.rows)] % len(rows)
+    prior.rows.copy_(rows[order])
+    spread = rows.std(0, correction=0).clamp(min=FLOOR)
+    widths = torch.logspace(-2, 0.3, 24).tolist()
+
+    def score(width: float) -> float:
+        prior.log_scale.copy_((width * spread).log())
+        return float(prior().log_prob(held).mean())
+
+    best = max(widths, key=score)
+    score(best)
+    return {"width": best, "tried": len(widths)}
+
+
+@fit.register(GaussianMixture)
+@fit.register(FullMixture)
+@torch.no_grad()
+def _(prior: GaussianMixture | FullMixture, rows: Tensor, held: Tensor, descend: Descend) -> dict[str, Any]:
+    full = isinstance(prior, FullMixture)
+    found = _expectation_maximisation(rows, len(prior.logits), "full" if full else "diag")
+    numbers: Mapping[str, Tensor] = {n: torch.from_numpy(getattr(found, f"{n}_")).to(prior.loc) for n in ("weights", "means")}
+    prior.logits.copy_(numbers["weights"].clamp(min=1e-30).log())
+    prior.loc.copy_(numbers["means"])
+    covariance = torch.from_numpy(found.covariances_)
+    if full:
+        triangle = torch.linalg.cholesky(covariance)
+        prior.raw_scale.copy_(triangle.tril(-1) + _raw(triangle.diagonal(dim1=1, dim2=2)).diag_embed())
+    else:
+        prior.raw_scale.copy_(_raw(covariance.sqrt()))
+    return {"iterations": int(found.n_iter_), "converged": bool(found.converged_)}
+
+
+def _raw(scale: Tensor) -> Tensor:
+    """What `positive` turns into `scale`."""
+    above = (scale - FLOOR).clamp(min=1e-12)
+    return above + torch.log(-torch.expm1(-above)) - math.log(math.e - 1)
+
+
+def _expectation_maximisation(rows: Tensor, components: int, covariances: str) -> Any:
+    """scikit-learn's mixture, fitted in float64, its seed from torch's generator; raises UsageError without scikit-learn, or with too few rows."""
+    try:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.mixture import GaussianMixture as Mixture
+    except ModuleNotFoundError:
+        raise UsageError("a gmm is fitted by scikit-learn, which is not installed; install it with: pip install 'vaestro[science]'") from None
+    if len(rows) < max(2, components):
+        raise UsageError(f"{components} components cannot be fitted to {len(rows)} rows; choose fewer components")
+    seed = int(torch.randint(2**31 - 1, ()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # whether it converged is told in run.json
+        return Mixture(components, covariance_type=covariances, max_iter=200, random_state=seed).fit(rows.double().cpu().numpy())
