@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
+from vaestro import api
 from vaestro.conditional import Conditional
 from vaestro.core import Draw, Seen
 from vaestro.data.schema import Binary, Integer, Real
@@ -22,7 +23,9 @@ from vaestro.plays import Clock, Lead, alone, lagging, mutual_information
 from vaestro.priors import StandardNormal
 from vaestro.recipes import parse
 from vaestro.testing import LinearGaussian, toy_batch, toy_schema
+from vaestro.training.export import export_onnx
 from vaestro.training.loop import Loop, weights
+from vaestro.uses.reconstruct import embed
 
 F64 = torch.float64
 
@@ -209,6 +212,24 @@ def test_what_cannot_be_refined_is_refused():
         parse("semi_amortised:slope=exakt")
     with pytest.raises(UsageError, match="steps should be greater than or equal to 0"):
         parse("semi_amortised:steps=-1")
+
+
+def test_no_file_can_hold_a_refinement(tmp_path):
+    pytest.importorskip("onnxscript")
+    x = (torch.rand(30, 1, 4, 4) > 0.5).to(torch.uint8).numpy()
+    run = api.train("semi_amortised:hidden=8,latents=2", x, steps=2, out=tmp_path / "run")
+    with pytest.raises(UsageError, match=r"by gradients, which no file can hold; use vaestro\.embed"):
+        export_onnx(run, tmp_path / "model.onnx")
+    assert torch.equal(embed(run, torch.from_numpy(x[:3]).float()), run.model.refined({"x": torch.from_numpy(x[:3]).float()}).mean)
+
+
+@pytest.mark.parametrize("call", ["semi_amortised:steps=2", "semi_amortised:steps=2,slope=exact", "lagging:inner=2", "geco:speed=1", "curriculum:start=0.1"])
+def test_mixed_precision_trains_with_finite_numbers(call):
+    loop = Loop(parse(f"{call},hidden=16,latents=3,precision=bfloat16").cook(toy_schema(Binary())), 0, 5, torch.device("cpu"))
+    for _ in range(5):
+        loop.step(lambda: toy_batch(Binary()))
+    assert int(loop.skipped) == 0 and all(math.isfinite(v) for v in loop.flush().values())
+    assert all(w.dtype == torch.float32 and w.isfinite().all() for w in weights(loop.parts).values())
 
 
 def test_training_reports_and_follows_the_bound_after_refinement():

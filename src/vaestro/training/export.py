@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vaestro.core import Draw, Model, Site, Trace, run, take
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.metrics.subject import mean_or_draw
-from vaestro.models import conditions_of
+from vaestro.models import SemiAmortised, conditions_of
 from vaestro.training.runs import Run
 
 NEEDED = ("onnx", "onnxscript")
@@ -115,6 +115,8 @@ def _refuse(of: Run) -> None:
         raise UsageError(f"{of.about['call']} is told {conditions[0]!r} beside x, and the files of an export read x or latents alone; use the run itself")
     if len(of.model.observed) > 1:
         raise UsageError(f"{of.about['call']} has classes among its latents, which an export cannot draw; use the run itself, or vaestro.classify")
+    if isinstance(of.model, SemiAmortised) and of.model.ascent.steps:
+        raise UsageError(f"{of.about['call']} refines its latents by gradients, which no file can hold; use vaestro.embed, or export a run of vae")
 
 
 def _write(path: Path, part: nn.Module, example: Tensor) -> None:
