@@ -44,7 +44,8 @@ class Cholesky(nn.Module):
 class Reflections(Bijection):
     """x = H_K ... H_1 u, H_k = I - 2 v_k v_k^T / |v_k|^2 (Tomczak & Welling 2016, Householder flow): a rotation, so ln |det| = 0.
 
-    The context [*lead, K D] is v_1, ..., v_K; where a v is 0 nothing is reflected.
+    The context [*lead, K D] is v_1, ..., v_K; where a v is 0 nothing is reflected. In the paper each v is a linear map of the one before; here all are read
+    from x at once.
     """
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
