@@ -653,3 +653,24 @@ def test_one_more_gaussian_family_of_conditions_is_a_part() -> None:
         Law(lambda z, c: Independent(Normal(z, 1.0), 1)),
     )
     assert model({"x": torch.randn(6, 3), "label": torch.arange(6) % 4}).log_w.shape == (1, 6)
+
+
+@pytest.mark.slow
+def test_100_labels_and_all_rows_are_worth_no_less_than_100_labels_alone(tmp_path) -> None:
+    """Errors of three runs on validation and test rows beside those of logistic regression on 50 draws of the same labelled rows (17.6 and 19.1 % at first)."""
+    from sklearn.linear_model import LogisticRegression
+
+    data = digits()
+    train = data.split("train")
+    x, y = (np.concatenate([np.asarray(data.split(s).arrays[f]) for s in ("validation", "test")]) for f in ("x", "label"))
+    ours, theirs = [], []
+    for seed in range(3):
+        known = labelled(train, data.schema, Told("label", 100), seed)
+        light = np.asarray(train.arrays["x"])[known].reshape(100, -1) / 255
+        drawn = (np.random.default_rng(seed).random((50, *light.shape)) < light).reshape(5000, -1)
+        judge = LogisticRegression(C=0.1, max_iter=500).fit(drawn, np.tile(np.asarray(train.arrays["label"])[known], 50))
+        theirs.append((judge.predict(x.reshape(len(x), -1)) != y).mean())
+        run = vaestro.train("m2:latents=10,hidden=100,width=100,alpha=1", "digits-dynamic", steps=1000, seed=seed, out=tmp_path / str(seed))
+        ours.append((vaestro.classify(run, torch.from_numpy(x).float()).argmax(-1).numpy() != y).mean())
+    assert np.mean(ours) < np.mean(theirs) + 0.02
+    assert np.mean(ours) < 0.22
