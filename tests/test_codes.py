@@ -28,7 +28,7 @@ from vaestro.codes import (
 )
 from vaestro.codes.books import gather, nearest
 from vaestro.conditional import Conditional
-from vaestro.core import Draw, Trace, centre, normalised, observe, penalty, prepare, replaying, run
+from vaestro.core import Draw, Seen, Trace, centre, normalised, observe, penalty, prepare, replaying, run
 from vaestro.data.schema import Binary, Integer, Real
 from vaestro.errors import UsageError
 from vaestro.families import Bernoulli
@@ -638,6 +638,27 @@ def test_recipes_train_on_any_image_and_a_batch_of_one(call, kind, shape):
     assert all(math.isfinite(v) for v in terms.values()) and "perplexity" in terms
     recipe.model.eval()
     assert recipe.model.generate(2)["x"].value.shape == (2, *shape)
+
+
+@pytest.mark.parametrize("name", ["vq_vae:hidden=4x4,codes=8,dimension=4", "fsq_vae:hidden=4x4", "dvae:hidden=4x4,codes=8", "categorical_vae:hidden=8"])
+def test_recipes_train_in_half_precision(name):
+    recipe = parse(f"{name},precision=bfloat16").cook(toy_schema(Binary()))
+    loop = Loop(recipe, 0, 3, torch.device("cpu"))
+    for _ in range(3):
+        loop.step(lambda: toy_batch(Binary()))
+    assert all(math.isfinite(v) for v in loop.flush().values()) and float(loop.skipped) == 0
+
+
+def test_whole_rows_of_codes_can_be_given():
+    model = tiny(QUANTISERS["averaged"]())
+    batch = {"x": (torch.rand(3, 5) > 0.5).float()}
+    given, mask = torch.randint(5, (3, 4)), torch.tensor([True, False, True])
+    trace = model(batch, 2, {**batch, "z": Seen(given, mask)})
+    drawn = model.posterior(batch["x"]).index
+    assert torch.equal(trace["z"].value[0], torch.where(mask[:, None], given, drawn))
+    assert torch.allclose(trace.kl, torch.tensor([0.0, 4 * math.log(5), 0.0]))
+    free = model(batch, 1, {"z": given})
+    assert torch.allclose(free["z"].log_p, torch.full((3,), -4 * math.log(5))) and free["x"].seen is False
 
 
 @pytest.mark.parametrize("name", ["vq_vae", "rvq_vae", "fsq_vae", "dvae", "categorical_vae"])

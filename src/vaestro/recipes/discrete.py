@@ -4,7 +4,6 @@ import math
 from typing import Annotated, NamedTuple, TypeAlias
 
 from annotated_types import Ge, Gt, Lt
-from torch import nn
 
 from vaestro.codes import (
     AveragedBook,
@@ -32,7 +31,7 @@ from vaestro.objectives import elbo, vimco
 from vaestro.plays import Play, alone, annealed, cooled, enumerated
 from vaestro.priors import UniformCodes, UniformOneHot
 from vaestro.recipes.book import Count, Fraction, Positive, Recipe, Weight, Widths, recipe, solo
-from vaestro.recipes.shared import Likely, Net, build
+from vaestro.recipes.shared import Likely, Net, build, reader
 from vaestro.registry import Registry
 from vaestro.schedules import ramp
 from vaestro.schedules import warm_up as rising
@@ -67,7 +66,7 @@ def places(field: Field, grid: Shape | None, hidden: Widths | None) -> Shape:
 def coded(field: Field, quantiser: Quantiser, grid: Shape, network: Build, hidden: Widths | None, likelihood: Likely) -> Coded:
     """The model around a quantiser: an encoder to [D, *grid], a uniform prior over its codes, and a decoder from [D, *grid]."""
     family, vectors = likelihood(field), (quantiser.params, *grid)
-    encoder = build(network, field.shape, vectors, hidden)
+    encoder = reader(field, network, vectors, hidden)
     decoder = build(network, vectors, outputs(family, field.shape), hidden and hidden[::-1])
     return Coded(UniformCodes(quantiser.shape, quantiser.codes), Conditional(encoder, quantiser), Conditional(decoder, family))
 
@@ -148,11 +147,12 @@ def fsq_vae(
     return solo(coded(x, ScalarQuantiser(levels, where), where, network, hidden, likelihood), alone(elbo()))
 
 
-def drawn(field: Field, codes: int, grid: Shape, networks: tuple[nn.Module, nn.Module], law: Law, likelihood: Likely) -> VAE:
-    """The VAE of one-hot codes that are drawn, [*grid, codes], around an encoder to their logits and a decoder from [codes, *grid]."""
-    encoder, decoder = networks
-    posterior = Conditional(encoder, OneHotCodes(codes, len(grid), law))
-    return VAE(UniformOneHot(grid, codes), posterior, Conditional(Reading(decoder, codes), likelihood(field)))
+def drawn(field: Field, codes: int, grid: Shape, law: Law, network: Build, hidden: Widths | None, likelihood: Likely) -> VAE:
+    """The VAE of one-hot codes that are drawn, [*grid, codes]: an encoder to their logits, a uniform prior, and a decoder from [codes, *grid]."""
+    family = likelihood(field)
+    encoder = reader(field, network, (codes, *grid), hidden)
+    decoder = build(network, (codes, *grid), outputs(family, field.shape), hidden and hidden[::-1])
+    return VAE(UniformOneHot(grid, codes), Conditional(encoder, OneHotCodes(codes, len(grid), law)), Conditional(Reading(decoder, codes), family))
 
 
 @recipe(
@@ -175,11 +175,7 @@ def dvae(
 ) -> Recipe:
     """A VAE with one of `codes` codes drawn at each place of a grid; the temperature falls from 1 to `temperature` over the `cooling` share of training."""
     x = schema["x"]
-    where = places(x, grid, hidden)
-    family = likelihood(x)
-    encoder = build(network, x.shape, (codes, *where), hidden)
-    decoder = build(network, (codes, *where), outputs(family, x.shape), hidden and hidden[::-1])
-    model = drawn(x, codes, where, (encoder, decoder), Relaxed, likelihood)
+    model = drawn(x, codes, places(x, grid, hidden), Relaxed, network, hidden, likelihood)
     return solo(model, cooled(annealed(elbo, rising(warm_up, beta)), ramp(1.0, cooling, temperature)))
 
 
@@ -200,11 +196,12 @@ def categorical_vae(
     hidden: Widths | None = None,
     likelihood: Likely = default_likelihood,
 ) -> Recipe:
-    """A VAE of `variables` latents that take one of `classes` values each; `gradient` says how the encoder learns through the draws."""
+    """A VAE of `variables` latents that take one of `classes` values each; `gradient` says how the encoder learns through the draws.
+
+    `temperature` and `cooling` are those of relaxed draws; `vimco` and `enumerated` have none.
+    """
     x = schema["x"]
     if gradient.play is enumerated and variables * math.log(classes) > math.log(MOST) + 1e-9:
         raise UsageError(f"{variables} variables of {classes} classes have more than {MOST} strings to enumerate; choose fewer, or gradient=vimco")
-    encoder = build(network, x.shape, (classes, variables), hidden)
-    decoder = build(network, (classes, variables), outputs(likelihood(x), x.shape), hidden and hidden[::-1])
-    model = drawn(x, classes, (variables,), (encoder, decoder), gradient.law, likelihood)
-    return solo(model, cooled(gradient.play, ramp(1.0, cooling, temperature)))
+    model = drawn(x, classes, (variables,), gradient.law, network, hidden, likelihood)
+    return solo(model, gradient.play if gradient.law is hard else cooled(gradient.play, ramp(1.0, cooling, temperature)))
