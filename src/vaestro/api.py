@@ -13,6 +13,8 @@ from vaestro.recipes import Call, call_of, parse
 from vaestro.recipes.own import from_model, from_modules
 from vaestro.training import runs
 from vaestro.training.budget import Budget
+from vaestro.training.compiling import require_compiler
+from vaestro.training.device import choose
 from vaestro.training.diagnosis import diagnose
 from vaestro.training.record import Watch
 from vaestro.training.runs import Run
@@ -49,11 +51,13 @@ def budget(seconds: float | None = None, steps: int | None = None) -> Budget:
     return Budget(steps, SECONDS if seconds is None and steps is None else seconds)
 
 
-def plan(recipe: Any, data: Any, budget: Budget, seed: int = 0, device: str | None = None) -> Plan:
+def plan(recipe: Any, data: Any, budget: Budget, seed: int = 0, device: str | None = None, compile: bool = False) -> Plan:
     """What is trained, on what and for how long; raises UsageError on anything misspelt, out of range or that does not fit."""
     call, dataset = to_call(recipe), load(data)
     call.cook(dataset.schema, seed)  # whatever does not fit is told before a folder is made
-    return Plan(call, dataset, budget, seed, device)
+    if compile:
+        require_compiler(choose(device))
+    return Plan(call, dataset, budget, seed, device, compile)
 
 
 @singledispatch
@@ -78,15 +82,17 @@ def train(  # noqa: PLR0913 (the options of a verb, each by its name)
     out: Path | str | None = None,
     start: Path | str | None = None,
     device: str | None = None,
+    compile: bool = False,
     watch: Watch = lambda line: None,
 ) -> Run:
     """Train a model and return its run: `vaestro.train("iwae:samples=5", "mnist-dynamic")`, or your own parts on your own array.
 
     `recipe` is a call, a function of a schema, a Model, or an (encoder, decoder) pair; `data` a name, a path, an array, or a Dataset.
     Without `seconds` or `steps` it trains for five minutes. The run's folder is `out`, by default a new one in `runs/`.
-    `start` is a run whose weights it takes over. Raises UsageError on anything misspelt, out of range or that does not fit, before a step is taken.
+    `start` is a run whose weights it takes over; `compile` fuses the model's kernels (torch.compile).
+    Raises UsageError on anything misspelt, out of range or that does not fit, before a step is taken.
     """
-    planned = plan(recipe, data, budget(seconds, steps), seed, device)
+    planned = plan(recipe, data, budget(seconds, steps), seed, device, compile)
     folder = Path(out) if out else runs.new_folder(planned.call, RUNS)
     return runs.train(planned, folder, source=source_of(data), watch=watch, start=None if start is None else find(start))
 

@@ -21,17 +21,18 @@ from vaestro.uses.forecast import forecast, notes
 from vaestro.uses.own import bring
 
 Text = str | None
+Where = tuple[int, Text, int | None, bool]
 
 
-def planned(what: tuple[str, str], time: tuple[float | None, float | None, int | None], where: tuple[int, Text, int | None], own: Path | None) -> Plan:
-    """The plan that (recipe, data), (seconds, minutes, steps) and (seed, device, threads) mean."""
-    (recipe, data), (seconds, minutes, steps), (seed, device, threads) = what, time, where
+def planned(what: tuple[str, str], time: tuple[float | None, float | None, int | None], where: Where, own: Path | None) -> Plan:
+    """The plan that (recipe, data), (seconds, minutes, steps) and (seed, device, threads, compile) mean."""
+    (recipe, data), (seconds, minutes, steps), (seed, device, threads, compile) = what, time, where
     if sum(t is not None for t in time) > 1:
         raise UsageError("a budget is one of --seconds, --minutes and --steps; give only one of them")
     bring(own)
     if threads is not None:
         torch.set_num_threads(threads)
-    return api.plan(recipe, data, api.budget(60 * minutes if minutes is not None else seconds, steps), seed, device)
+    return api.plan(recipe, data, api.budget(60 * minutes if minutes is not None else seconds, steps), seed, device, compile)
 
 
 def run_training(plan: Plan, data: str, places: tuple[Path | None, Text], board: bool, as_json: bool) -> None:

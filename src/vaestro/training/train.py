@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from vaestro.data.rows import Rows
 from vaestro.data.store import Dataset
 from vaestro.errors import VaestroError
 from vaestro.evaluation.scope import evaluating, forked
-from vaestro.recipes import Call
+from vaestro.recipes import Call, Recipe
 from vaestro.seeds import mix
 from vaestro.training.budget import Budget, quickest, seconds_a_step, wall
+from vaestro.training.compiling import compile_model, uncompiled
 from vaestro.training.device import choose
 from vaestro.training.feed import ToldRows, feed
 from vaestro.training.files import load_tensors, save_tensors
@@ -40,6 +41,7 @@ class Plan:
     budget: Budget
     seed: int = 0
     device: str | None = None
+    compile: bool = False
 
 
 @dataclass
@@ -72,10 +74,17 @@ class Trainer:
         index = self.batches.batch_index(step)
         return lambda: self.rows["train"].batch(index)
 
+    def loop_of(self, recipe: Recipe, total: int) -> Loop:
+        """A loop that stands before its first step, its model compiled where the plan says so."""
+        loop = Loop(recipe, self.plan.seed, total, self.device)
+        if self.plan.compile:
+            compile_model(recipe.model, self.fetch(0))
+        return loop
+
     def trial(self) -> float:
         """Seconds a step, measured on a copy that is thrown away, at the number of threads that makes them fewest."""
         assert self.plan.budget.seconds is not None
-        copy = Loop(self.plan.call.cook(self.plan.data.schema, self.plan.seed), self.plan.seed, 1000, self.device)
+        copy = self.loop_of(self.plan.call.cook(self.plan.data.schema, self.plan.seed), 1000)
         limit, clock = min(3.0, 0.2 + 0.04 * self.plan.budget.seconds), self.plan.budget.clock
         threads = {1, torch.get_num_threads()} if self.device.type == "cpu" else set()
         return quickest(lambda: seconds_a_step(copy, self.fetch, limit / 2, clock), threads)
@@ -83,7 +92,7 @@ class Trainer:
     def begin(self, total: int | None = None, start: dict[str, Tensor] | None = None) -> None:
         """Stand before the first step: the budget becomes steps, parts look at some rows, or take over another run's weights."""
         self.progress = Progress(self.plan.budget.total(self.trial) if total is None else total)
-        self.loop = Loop(self.recipe, self.plan.seed, self.progress.total, self.device)
+        self.loop = self.loop_of(self.recipe, self.progress.total)
         with self._quiet(1):
             look = self.rows["train"].batch(torch.randperm(self.rows["train"].rows)[:LOOK])
             whole = {n: v for n, v in look.items() if isinstance(v, Tensor)}  # labels that are known in part are no business of a part's start
@@ -97,7 +106,7 @@ class Trainer:
         """Stand where the last checkpoint was taken."""
         tensors, about = load_tensors(self.folder / STATE)
         self.progress = Progress(**about)
-        self.loop = Loop(self.recipe, self.plan.seed, self.progress.total, self.device)
+        self.loop = self.loop_of(self.recipe, self.progress.total)
         self.loop.load(tensors)
         self.skipped = int(self.loop.skipped)
         cut_back(self.log.path, self.loop.n)
@@ -154,7 +163,7 @@ class Trainer:
             raise VaestroError(f"the last {self.stuck} gradients were infinite or NaN; lower learning_rate, set clip=1, or look for broken values in the data")
 
     def _validate(self) -> Line:
-        with self._quiet(2), self.loop.averaged(), evaluating(self.recipe.parts):
+        with self._quiet(2), self.loop.averaged(), evaluating(self.recipe.parts), uncompiled() if self.plan.compile else nullcontext():
             index = torch.arange(min(self.rows["validation"].rows, LOOK))
             signs = vital_signs(self.recipe, (self.rows["validation"].batch(i) for i in index.split(250)), self.loop.n / self.progress.total)
         score = signs["validation"]
