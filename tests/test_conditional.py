@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from typer.testing import CliRunner, Result
 
 import vaestro
+from vaestro.arena.scoring import of_x_alone
 from vaestro.cli.app import app
 from vaestro.conditional import Conditional
 from vaestro.core import Seen, prepare
@@ -22,6 +23,7 @@ from vaestro.data.rows import Batches
 from vaestro.data.schema import Binary, Category, Field, Integer, Real, Schema
 from vaestro.data.store import Dataset
 from vaestro.errors import UsageError
+from vaestro.evaluation.metrics import Report, Score
 from vaestro.families import Gaussian
 from vaestro.models import CODES, CVAE, M2, VAE, EqualClasses, Memory, OneHot, Regardless, Stacked, classify
 from vaestro.networks import mlp
@@ -37,7 +39,7 @@ from vaestro.training import runs
 from vaestro.training.budget import Budget
 from vaestro.training.export import export_onnx
 from vaestro.training.feed import Pools, ToldRows, feed, labelled
-from vaestro.training.loop import weights
+from vaestro.training.loop import Loop, weights
 from vaestro.training.train import Plan
 from vaestro.uses.pictures import GAP
 
@@ -641,6 +643,36 @@ def test_conditional_networks_join_x_and_the_class_at_any_leading_axes() -> None
     every = model({"x": x}, 2, choosing=every_class("label"))["z"].posterior.mean
     for y in (0, 1):
         torch.testing.assert_close(every[y], model({"x": x, "label": torch.full((5,), y)})["z"].posterior.mean)
+
+
+def test_parts_that_look_at_traces_see_classes_that_were_drawn() -> None:
+    """A tracked scale becomes the error of reconstructions under q(y | x), not the mean over all classes."""
+    schema = Schema("toy", (Field("x", Real(), (2,)), Field("label", Category(2))), {"train": 50})
+    recipe = parse("m2:labels=4,likelihood=gaussian_tracked,latents=1,hidden=8,width=4,batch=32").cook(schema)
+    y = torch.arange(32) % 2
+    batch = {"x": (4.0 * y[:, None] - 2 + 0.1 * torch.randn(32, 2)), "label": Seen(y, torch.ones(32, dtype=torch.bool))}
+    loop = Loop(recipe, 0, 400, torch.device("cpu"))
+    for _ in range(400):
+        loop.step(lambda: batch)
+    assert float(recipe.model(batch)["x"].prior.stddev.mean().detach()) < 0.8  # over all classes it would be 2.8
+
+
+def test_rows_may_be_seen_in_part_beside_labels_seen_in_part() -> None:
+    model = parse("m2:labels=4,latents=2,hidden=8,width=4").cook(toy_schema(Binary())).model.double()
+    x = torch.rand(5, 1, 8, 8, dtype=torch.float64).round()
+    hidden = torch.rand(5, 1, 8, 8) > 0.7
+    batch = {"x": Seen(torch.where(hidden, torch.nan, x), ~hidden), "label": Seen(torch.tensor([0, 9, 1, 9, 0]), torch.tensor([1, 0, 1, 0, 1]).bool())}
+    loss = summed_out("label")(model(batch, 4, choosing=every_class("label")))
+    loss.sum().backward()
+    assert bool(loss.isfinite().all()) and all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
+    assert bool((model(batch, 3)["x"].value[:, ~hidden] == x[~hidden]).all())
+
+
+def test_boards_leave_the_nats_of_a_told_model_out(told_run, semi_run) -> None:
+    report = Report({"nll": Score(1.0, 0.1), "reconstruction_mse": Score(2.0, 0.1)}, {"blur": "binary"})
+    left = of_x_alone(told_run, report)
+    assert set(left.scores) == {"reconstruction_mse"} and "scores p(x | label) where the others score p(x)" in left.refused["nll"]
+    assert of_x_alone(semi_run, report) is report
 
 
 def test_one_more_gaussian_family_of_conditions_is_a_part() -> None:

@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vaestro.core import Batch, content, draw
+from vaestro.core import Batch, Trace, content, draw, observe
 from vaestro.models.classes import Stacked
 from vaestro.objectives.classes import every_class, misread, summed_out
 from vaestro.plays.moves import Clock, Move, Play
@@ -17,6 +17,13 @@ SHARE = "share of the row"  # the entry of a batch that says how much each row c
 def shares(batch: Batch) -> Tensor | float:
     """How much each row counts in a mean over the data: 1, or what the batch says."""
     return content(batch[SHARE]) if SHARE in batch else 1.0
+
+
+@torch.no_grad()
+def drawn(model: nn.Module, batch: Batch) -> Trace | None:
+    """A trace in which the class is drawn, for the parts that look at traces; none where no part does. All in turn would count unlikely classes."""
+    looking = any(observe.dispatch(type(part)) is not observe.dispatch(object) for part in model.modules())
+    return model(batch) if looking else None
 
 
 def semi_supervised(label: str, classes: int, alpha: float, samples: int = 1) -> Play:
@@ -32,7 +39,7 @@ def semi_supervised(label: str, classes: int, alpha: float, samples: int = 1) ->
         seen = torch.as_tensor(trace[label].seen, device=loss.device).expand(len(loss)).sum()
         mean_error = error.sum() / seen.clamp(min=1)
         terms = {"bound": (shares(batch) * loss).mean().detach(), "classification": mean_error.detach()}
-        yield Move("model", shares(batch) * loss + alpha * mean_error, terms)
+        yield Move("model", shares(batch) * loss + alpha * mean_error, terms, drawn(parts["model"], batch))
 
     return play
 
