@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from measure import about, keep
-from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
 import vaestro
 from vaestro.data.rows import Batches, Rows
 from vaestro.recipes import parse
+from vaestro.testing.waiting import reads
 from vaestro.training.device import choose
 from vaestro.training.loop import Loop
 
@@ -32,7 +32,6 @@ CALLS = (
     "top_down",
     "vae_gan:batch=16",
 )
-WAITS = ("aten::item", "aten::_local_scalar_dense", "aten::is_nonzero")
 
 
 def stepping(call: str, device: torch.device) -> tuple[Loop, Any]:
@@ -53,15 +52,6 @@ def stepping(call: str, device: torch.device) -> tuple[Loop, Any]:
     return loop, fetch
 
 
-def inside_fused_kernel(event: FunctionEvent) -> bool:
-    """Whether an operator runs inside a fused optimiser's kernel."""
-    while event.cpu_parent is not None:
-        event = event.cpu_parent
-        if event.name.startswith("aten::_fused_"):
-            return True
-    return False
-
-
 def on_cpu(call: str, steps: int) -> dict[str, Any]:
     """Waits counted in a profile, and where the time of a step goes."""
     loop, fetch = stepping(call, torch.device("cpu"))
@@ -70,13 +60,13 @@ def on_cpu(call: str, steps: int) -> dict[str, Any]:
         for _ in range(steps):
             loop.step(fetch(loop.n))
     seconds = time.perf_counter() - start
-    reads = [inside_fused_kernel(e) for e in seen.events() or [] if e.name in WAITS]
+    waits, inside = reads(seen)
     events = seen.key_averages()
     longest = sorted(events, key=lambda e: e.self_cpu_time_total, reverse=True)[:6]
     total = sum(e.self_cpu_time_total for e in events)
     return {
-        "waits": sum(not inside for inside in reads),
-        "reads_inside_fused_kernels": sum(reads),
+        "waits": len(waits),
+        "reads_inside_fused_kernels": len(inside),
         "ms_a_step_profiled": round(1000 * seconds / steps, 2),
         "share_of_time": {e.key: round(e.self_cpu_time_total / total, 3) for e in longest},
     }

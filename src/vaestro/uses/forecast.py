@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vaestro.training.budget import SHARE, seconds_a_step
+from vaestro.training.compiling import compile_model
 from vaestro.training.loop import Loop, weights
 from vaestro.training.record import Log
 from vaestro.training.train import Plan, Trainer
@@ -48,6 +49,8 @@ def forecast(plan: Plan) -> Forecast:
     with saved(loop.parts) as held:
         loop.step(trainer.fetch(0))
     activations = sum(held.values())
+    if plan.compile:
+        compile_model(loop.recipe.model, trainer.fetch(0))
     limit = LOOK if plan.budget.seconds is None else min(LOOK, 0.04 * plan.budget.seconds)
     each = seconds_a_step(loop, trainer.fetch, limit)
     trained = [p for p in trainer.recipe.parts.parameters() if p.requires_grad]
