@@ -22,6 +22,7 @@ from vaestro.cli.app import app
 from vaestro.data import SOURCES
 from vaestro.evaluation.metrics import METRICS
 from vaestro.families import LIKELIHOODS
+from vaestro.models import SLOPES
 from vaestro.networks import NETWORKS
 from vaestro.optimizers import OPTIMIZERS, PRECISIONS
 from vaestro.posteriors import POSTERIORS
@@ -178,7 +179,7 @@ def test_parts_of_your_own_are_short() -> None:
 NAMED: Mapping[str, Any] = {
     "recipe": tuple(RECIPES), "likelihood": LIKELIHOODS, "network": NETWORKS, "prior": PRIORS, "posterior": POSTERIORS, "law of latents": LAWS,
     "metric": METRICS, "challenge": CHALLENGES, "data set": SOURCES,
-    "optimiser": OPTIMIZERS, "learning-rate schedule": RATES, "precision": PRECISIONS, "keyword of training": TRAINING,
+    "optimiser": OPTIMIZERS, "learning-rate schedule": RATES, "precision": PRECISIONS, "keyword of training": TRAINING, "slope": SLOPES,
 }  # fmt: skip
 
 
