@@ -253,6 +253,14 @@ def test_pictures_of_counts_say_their_scale() -> None:
         from_pixels(Count(), np.zeros((1, 2, 2), np.uint8))
 
 
+def test_fine_detail_of_counts_is_noise_and_no_blur(tmp_path) -> None:
+    counts = np.random.default_rng(0).poisson(4, (40, 1, 8, 8))
+    run = vaestro.train("vae:latents=2,hidden=8", from_arrays("photons", {"x": counts}, {"x": Count()}), steps=3, out=tmp_path / "run")
+    found = vaestro.evaluate(run).about
+    assert "holds counts" in found["refused"]["blur"] and math.isfinite(found["metrics"]["bits_per_dim"]["value"])
+    assert vaestro.diagnose(run).signs.sharpness is None
+
+
 def genes(rows: int, dispersion: float) -> np.ndarray:
     """Counts [rows, 40] around 8, driven by two factors and with variance m + dispersion m^2."""
     rng = np.random.default_rng(1)

@@ -71,6 +71,20 @@ def test_row_by_row_is_the_one_pass() -> None:
         assert torch.allclose(net.along(x[:, :, r : r + 1], told), whole[:, :, r : r + 1], atol=1e-12)
 
 
+@torch.no_grad()
+def test_pixel_by_pixel_is_the_one_pass() -> None:
+    net = PixelNet(3, 6, 3, context=4, hidden=(8, 8, 7), kernel=5).double()
+    x, context = torch.randn(2, 3, H, W, dtype=torch.float64), torch.randn(2, 4, H, W, dtype=torch.float64)
+    whole, told = net(x, context), net.above(x, context)
+    for r in range(H):
+        row = net.blank(2, W, x)
+        for c in range(W):
+            for channel in range(3):  # the outputs of a channel are due before its input is known
+                found = net.at(row, [t[:, :, r : r + 1] for t in told], c)
+                assert torch.allclose(found[:, channel::3], whole[:, channel::3, r, c], atol=1e-12)
+                row[0][:, channel, net.side + c] = x[:, channel, r, c]
+
+
 def test_every_weight_that_is_not_masked_gets_a_gradient() -> None:
     net = PixelNet(2, 4, 2, context=3, hidden=(6, 6), kernel=3)
     net(torch.randn(3, 2, H, W), torch.randn(3, 3, H, W)).square().sum().backward()

@@ -148,6 +148,7 @@ def test_the_posterior_of_a_tiny_pixel_vae_bounds_its_likelihood() -> None:
         (lambda: Pixels(Bernoulli(3), (1, 3, 3), 2)(torch.zeros(3, 3, 3)), "context of 2 channels"),
         (lambda: parse("pixel_vae").cook(toy_schema(Real(), (9,))), "in pictures"),
         (lambda: parse("pixel_vae:likelihood=point").cook(toy_schema(Real())), "density"),
+        (lambda: parse("pixel_vae").cook(toy_schema(Binary(), (1, 1, 9))), "2x2 pixels or more"),
         (lambda: parse("pixel_vae:kernel=4").cook(toy_schema(Binary())), "odd sides"),
     ],
 )

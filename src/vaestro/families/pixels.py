@@ -54,12 +54,12 @@ class PixelDistribution(Distribution):
         """Fills one row of `x`, whose rows above are known."""
         first = max(0, row - self.net.reach - 1)  # what lies further up is out of reach
         told = [t[:, :, -1:] for t in self.net.above(x[:, :, first : row + 1], context[:, :, first : row + 1])]
+        known = self.net.blank(len(x), x.shape[3], x)
         for column in range(x.shape[3]):
-            near = slice(max(0, column - self.net.reach), column + 1)
-            seen = [t[..., near] for t in told]
             for channel in range(x.shape[1]):
-                h = self.net.along(x[:, :, row : row + 1, near], seen)[..., -1:]
+                h = self.net.at(known, told, column)[..., None, None]
                 x[:, channel, row, column] = self.family(h).sample()[:, channel, 0, 0]
+                known[0][:, channel, self.net.side + column] = x[:, channel, row, column]
 
     @property
     def mean(self) -> Tensor:

@@ -87,6 +87,12 @@ class GatedLayer(nn.Module):
         h: Tensor = self.out(gate(self.row(row) + told))
         return row + h if self.skips else h
 
+    def at(self, window: Tensor, told: Tensor) -> Tensor:
+        """The second stack at one pixel: [n, before, kernel // 2 + 1], the pixels up to it, and [n, 2 width], to [n, width]. Small products, so it is quick."""
+        h: Tensor = gate(_product(self.row, window) + told)
+        out = _product(self.out, h.unsqueeze(2))
+        return window[:, :, -1] + out if self.skips else out
+
 
 class PixelNet(nn.Module):
     """A gated PixelCNN: output channels of group g at a pixel read every pixel before it, and of its own pixel the inputs of the groups before g.
@@ -104,6 +110,7 @@ class PixelNet(nn.Module):
             raise UsageError(f"a masked layer of {min(hidden)} channels cannot serve {groups} channels of data; give layers at least as wide")
         super().__init__()
         self.outputs, self.context = outputs, context
+        self.side = kernel // 2  # how many pixels to the left one layer looks
         self.reach = len(hidden) * (kernel // 2)  # how many pixels upwards (and one more), or to the left, an output looks
         widths = [groups_of(n, groups) for n in (inputs, *hidden)]
         sees = [BEFORE] + [UP_TO] * (len(hidden) - 1)
@@ -126,6 +133,17 @@ class PixelNet(nn.Module):
         out: Tensor = self.head(F.silu(row))
         return out
 
+    def blank(self, rows: int, width: int, like: Tensor) -> list[Tensor]:
+        """Room for one row of the inputs and of what each layer makes of it, [n, channels, kernel // 2 + W]: what `at` reads and fills."""
+        channels = [self._gated[0].row.in_channels, *(layer.out.out_channels for layer in self._gated)]
+        return [like.new_zeros(rows, c, self.side + width) for c in channels]
+
+    def at(self, row: Sequence[Tensor], told: Sequence[Tensor], column: int) -> Tensor:
+        """The outputs at one pixel, [n, outputs], of a row from `blank` whose inputs up to it are filled, and the told of that row; without gradients."""
+        for before, after, layer, down in zip(row, row[1:], self._gated, told, strict=False):
+            after[:, :, self.side + column] = layer.at(before[:, :, column : column + self.side + 1], down[:, :, 0, column])
+        return _product(self.head, F.silu(row[-1][:, :, self.side + column, None]))
+
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """All outputs in one pass: [n, inputs, H, W] to [n, outputs, H, W]."""
         return self.along(x, self.above(x, context))
@@ -133,6 +151,12 @@ class PixelNet(nn.Module):
     @property
     def _gated(self) -> list[GatedLayer]:
         return [cast(GatedLayer, layer) for layer in self.layers]  # a ModuleList forgets the class of its parts
+
+
+def _product(layer: MaskedConv2d, window: Tensor) -> Tensor:
+    """A masked convolution of one row at one pixel, as the product that it is: [n, inputs, the pixels up to it] to [n, outputs]."""
+    weight = (layer.weight * layer.mask)[:, :, 0, : window.shape[2]]
+    return F.linear(window.flatten(1), weight.flatten(1), layer.bias)
 
 
 def _linear(layer: nn.Conv2d) -> nn.Conv2d:

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from vaestro.data.schema import Field, Schema
+from vaestro.errors import UsageError
 from vaestro.families import default_likelihood
 from vaestro.families.pixels import Pixels
 from vaestro.models import VAE
@@ -35,6 +36,8 @@ def pixel_vae(
 ) -> Recipe:
     """A VAE whose decoder draws a picture pixel by pixel: z says what it shows, layers of `masked` channels and a small `kernel` draw its strokes."""
     x = schema["x"]
+    if len(x.shape) == 3 and min(x.shape[1:]) < 2:
+        raise UsageError(f"pixel_vae needs pictures of 2x2 pixels or more, whose pixels have neighbours, and these are {x.shape[1]}x{x.shape[2]}; use vae")
 
     def pixels(field: Field) -> Pixels:
         return Pixels(likelihood(field), field.shape, hidden=masked, kernel=kernel)

@@ -10,7 +10,7 @@ from torch import Tensor
 from vaestro.codes import used_in
 from vaestro.core import Batch, Draw, Model, Site, Trace, run
 from vaestro.data.rows import Rows
-from vaestro.data.schema import Binary
+from vaestro.data.schema import Binary, Count
 from vaestro.evaluation.metrics import METRICS, Subject, active, high_power
 from vaestro.evaluation.scope import evaluating, forked
 from vaestro.training.monitor import FEW, informative, kl_by_dimension, shares
@@ -76,15 +76,16 @@ def examine(model: Model, held_out: Rows, rows: int, of: Run) -> Signs:
         return (held_out.batch(i) for i in torch.arange(rows).split(250))
 
     subject = Subject(model, batches, of.field)
+    clear = len(of.field.shape) == 3 and not isinstance(of.field.kind, Binary | Count)  # elsewhere the data's noise is most of their fine detail
     with forked(held_out.device), evaluating(model):
         torch.manual_seed(0)
         batch = held_out.batch(torch.arange(rows))
         trace = model(batch)
         gain = float((trace.log_px - shuffled(model, batch, trace).log_px).mean())
         off = off_prior(model, trace)
-        drawn = high_power(model.generate(250)["x"].prior.mean) if len(of.field.shape) == 3 else None
+        drawn = high_power(model.generate(250)["x"].prior.mean) if clear else None
         kl, nats = (kl_by_dimension(trace), float(trace.kl.mean())) if trace.normalised else ({}, None)
-    sharp = None if isinstance(of.field.kind, Binary) or drawn is None else METRICS["blur"].function(subject).value
+    sharp = None if drawn is None else METRICS["blur"].function(subject).value
     data_power = subject.reconstructions.high_data.mean() if sharp is not None else 1.0
     means = subject.reconstructions.means
     latents, units = means.shape[1], int(active(means).sum())

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from vaestro.data.schema import Count
 from vaestro.errors import UsageError
 from vaestro.evaluation.metrics.base import METRICS, Direction, Metric, Need, Score
 from vaestro.evaluation.metrics.subject import Subject
@@ -23,6 +24,8 @@ def ratio(above: np.ndarray, below: np.ndarray) -> Score:
 
 def blur(subject: Subject) -> Score:
     """The power of the reconstructions at 0.25 cycles per pixel and above, over that of the data: below one is blurred, above one is noisy."""
+    if isinstance(subject.field.kind, Count):
+        raise UsageError(f"field {subject.field.name!r} holds counts, whose noise is most of their fine detail, so no blur can be seen; leave this metric out")
     found = subject.reconstructions
     if not len(found.high_data):
         raise UsageError(f"field {subject.field.name!r} has shape {subject.field.shape}, and blur is seen in pictures [C, H, W] only; leave this metric out")
