@@ -76,7 +76,10 @@ def test_pixel_by_pixel_is_the_one_pass() -> None:
     net = PixelNet(3, 6, 3, context=4, hidden=(8, 8, 7), kernel=5).double()
     x, context = torch.randn(2, 3, H, W, dtype=torch.float64), torch.randn(2, 4, H, W, dtype=torch.float64)
     whole, told = net(x, context), net.above(x, context)
+    past = [torch.zeros(2, c, 2, W, dtype=torch.float64) for c in (3, 8, 8)]
     for r in range(H):
+        mine = net.next_row(past, x[:, :, r - 1 : r] if r else torch.zeros_like(x[:, :, :1]), context[:, :, r : r + 1])
+        assert all(torch.allclose(a, b[:, :, r : r + 1], atol=1e-12) for a, b in zip(mine, told, strict=True))
         row = net.blank(2, W, x)
         for c in range(W):
             for channel in range(3):  # the outputs of a channel are due before its input is known

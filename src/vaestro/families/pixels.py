@@ -45,15 +45,15 @@ class PixelDistribution(Distribution):
         with torch.no_grad():
             context = self.context.expand(*shape[:-3], *self.context.shape[-3:]).reshape(-1, *self.context.shape[-3:])
             x = context.new_zeros(len(context), *self.event_shape)
+            past = [b[:, :, None, : x.shape[3]].expand(-1, -1, self.net.side, -1) for b in self.net.blank(len(x), x.shape[3], x)]
             for row in range(x.shape[2]):
-                self._draw_row(x, context, row)
+                before = x[:, :, row - 1 : row] if row else torch.zeros_like(x[:, :, :1])
+                self._draw_row(x, self.net.next_row(past, before, context[:, :, row : row + 1]), row)
                 tell("drawing pixel by pixel", (row + 1) / x.shape[2])
         return x.reshape(shape)
 
-    def _draw_row(self, x: Tensor, context: Tensor, row: int) -> None:
-        """Fills one row of `x`, whose rows above are known."""
-        first = max(0, row - self.net.reach - 1)  # what lies further up is out of reach
-        told = [t[:, :, -1:] for t in self.net.above(x[:, :, first : row + 1], context[:, :, first : row + 1])]
+    def _draw_row(self, x: Tensor, told: list[Tensor], row: int) -> None:
+        """Fills one row of `x`, which has been told of the rows above."""
         known = self.net.blank(len(x), x.shape[3], x)
         for column in range(x.shape[3]):
             for channel in range(x.shape[1]):

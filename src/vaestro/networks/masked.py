@@ -77,10 +77,16 @@ class GatedLayer(nn.Module):
 
     def above(self, rows: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """The first stack, and what it tells the second: [n, before, H, W] to [n, width, H, W] and [n, 2 width, H, W]."""
-        h: Tensor = self.rows(F.pad(rows, self.margins))
+        return self.below(F.pad(rows, self.margins), context)
+
+    def below(self, rows: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The same of the rows but the first kernel // 2, which are only read, as are as many columns on either side."""
+        side = self.margins[0]
+        h: Tensor = self.rows(rows)
+        own = rows[:, :, side:, side : rows.shape[3] - side]
         if self.told is not None and context is not None:
             h = h + self.told(context)
-        return (rows + gate(h) if self.skips else gate(h)), self.down(h)
+        return (own + gate(h) if self.skips else gate(h)), self.down(h)
 
     def along(self, row: Tensor, told: Tensor) -> Tensor:
         """The second stack, on any rows: [n, before, R, W] and what the first told of them, to [n, width, R, W]."""
@@ -111,7 +117,6 @@ class PixelNet(nn.Module):
         super().__init__()
         self.outputs, self.context = outputs, context
         self.side = kernel // 2  # how many pixels to the left one layer looks
-        self.reach = len(hidden) * (kernel // 2)  # how many pixels upwards (and one more), or to the left, an output looks
         widths = [groups_of(n, groups) for n in (inputs, *hidden)]
         sees = [BEFORE] + [UP_TO] * (len(hidden) - 1)
         self.layers = nn.ModuleList(GatedLayer(i, o, context, kernel, s) for i, o, s in zip(widths, widths[1:], sees, strict=False))
@@ -123,6 +128,19 @@ class PixelNet(nn.Module):
         told = []
         for layer in self._gated:
             rows, down = layer.above(rows, context)
+            told.append(down)
+        return told
+
+    def next_row(self, past: list[Tensor], row: Tensor, context: Tensor | None = None) -> list[Tensor]:
+        """What `above` tells one row, given the row of inputs just above it and its own context, [n, channels, 1, W] each.
+
+        `past` holds what each layer reads, [n, channels, kernel // 2, W] of zeros before the first row, and is brought up to date.
+        """
+        told = []
+        for i, layer in enumerate(self._gated):
+            rows = torch.cat([past[i], row], 2)
+            past[i] = rows[:, :, 1:]
+            row, down = layer.below(F.pad(rows, (self.side, self.side)), context)
             told.append(down)
         return told
 
