@@ -33,6 +33,13 @@ CALLS = (
     "tvo:law=bernoulli",
     "vimco",
     "reinforce",
+    "vq_vae:hidden=4x4",
+    "rvq_vae:hidden=4x4,decay=none",
+    "fsq_vae:hidden=4x4",
+    "dvae:hidden=4x4",
+    "categorical_vae:gradient=straight_through",
+    "categorical_vae:gradient=vimco",
+    "categorical_vae:gradient=enumerated,variables=2,classes=3",
 )
 
 

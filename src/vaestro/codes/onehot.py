@@ -7,21 +7,33 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, OneHotCategorical, register_kl
+from torch.distributions import Categorical, Distribution, Independent, OneHotCategorical, register_kl
 
 from vaestro import core
-from vaestro.codes.base import usage
+from vaestro.codes.base import straight_through, usage
 from vaestro.errors import UsageError
 from vaestro.families.base import Sizes
 
 MOST = 4096  # strings that are enumerated
 
 
+def noisy(logits: Tensor, shape: torch.Size) -> Tensor:
+    """The logits of `shape` [..., K] and standard Gumbel noise, whose largest is an exact draw (Gumbel 1954; Maddison et al. 2014)."""
+    wide = logits.expand(shape)
+    return wide - torch.empty(shape, dtype=logits.dtype, device=logits.device).exponential_().clamp(min=torch.finfo(logits.dtype).tiny).log()
+
+
+def peak(numbers: Tensor) -> Tensor:
+    """The one-hot vector of the largest number: [..., K] to the same."""
+    return torch.zeros_like(numbers).scatter_(-1, numbers.argmax(-1, keepdim=True), 1.0)
+
+
 class Hard(OneHotCategorical):
     """One-hot vectors [..., K] with logits [..., K]: log p = logit - logsumexp(logits), in nats."""
 
     def __init__(self, logits: Tensor) -> None:
-        super().__init__(logits=logits, validate_args=False)
+        self._categorical = Categorical(logits=logits, validate_args=False)  # torch's own class would validate, and a step would wait for it
+        Distribution.__init__(self, logits.shape[:-1], logits.shape[-1:], validate_args=False)
 
     def expand(self, batch_shape: Sizes, _instance: Distribution | None = None) -> "Hard":
         """The same distribution, repeated over `batch_shape`."""
@@ -30,6 +42,11 @@ class Hard(OneHotCategorical):
     def log_prob(self, value: Tensor) -> Tensor:
         """The log mass of one-hot values; of relaxed ones its linear extension sum_k y_k log p_k, which is no density."""
         return (value * self.logits).sum(-1)  # the logits of torch's categorical are normalised
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Sizes = torch.Size()) -> Tensor:
+        """One-hot vectors: the place of the largest of the logits and Gumbel noise; no gradient."""
+        return peak(noisy(self.logits, self._extended_shape(torch.Size(sample_shape))))
 
 
 @register_kl(Hard, Hard)  # type: ignore[untyped-decorator]
@@ -73,9 +90,7 @@ class Relaxed(Relaxing):
 
     def rsample(self, sample_shape: Sizes = torch.Size()) -> Tensor:
         """Points of the simplex, with a gradient."""
-        logits = self.logits.expand(self._extended_shape(torch.Size(sample_shape)))
-        noise = -torch.empty_like(logits, memory_format=torch.contiguous_format).exponential_().clamp(min=torch.finfo(logits.dtype).tiny).log()
-        return ((logits + noise) / self.temperature).softmax(-1)
+        return (noisy(self.logits, self._extended_shape(torch.Size(sample_shape))) / self.temperature).softmax(-1)
 
 
 class StraightThrough(Relaxed):
@@ -84,8 +99,7 @@ class StraightThrough(Relaxed):
     def rsample(self, sample_shape: Sizes = torch.Size()) -> Tensor:
         """One-hot vectors, with a gradient."""
         soft = super().rsample(sample_shape)
-        hard = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
-        return hard + (soft - soft.detach())
+        return straight_through(peak(soft), soft)
 
 
 Law: TypeAlias = Callable[[Tensor, Tensor], Hard]  # of logits and a temperature
@@ -139,7 +153,7 @@ def _(dist: Independent) -> Tensor:  # type: ignore[type-arg]
         raise UsageError(f"{places} codes of {codes} values have {codes**places} strings; enumerate {MOST} at most, or use an estimator that draws")
     like = dist.base_dist.logits
     digits = torch.arange(codes**places, device=like.device).unsqueeze(1) // codes ** torch.arange(places, device=like.device) % codes
-    return nn.functional.one_hot(digits, codes).to(like.dtype).reshape(-1, *grid, codes)
+    return (digits.unsqueeze(-1) == torch.arange(codes, device=like.device)).to(like.dtype).reshape(-1, *grid, codes)
 
 
 class Reading(nn.Module):

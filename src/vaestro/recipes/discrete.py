@@ -163,7 +163,7 @@ def drawn(field: Field, codes: int, grid: Shape, law: Law, network: Build, hidde
 )
 def dvae(
     schema: Schema,
-    codes: Several = 512,
+    codes: Several = 128,
     temperature: Positive = 0.0625,
     cooling: Fraction = 0.5,
     beta: Weight = 1.0,
