@@ -27,6 +27,7 @@ from vaestro.networks import NETWORKS
 from vaestro.optimizers import OPTIMIZERS, PRECISIONS
 from vaestro.posteriors import POSTERIORS
 from vaestro.priors import PRIORS
+from vaestro.priors.fitted import COVARIANCES, FITTED
 from vaestro.recipes import RECIPES, parse
 from vaestro.recipes.bounds import LAWS
 from vaestro.recipes.calls import TRAINING
@@ -36,7 +37,7 @@ from vaestro.uses import own
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if p.exists()]
 FENCE = re.compile(r"^(?:<!-- *(?P<mark>.*?) *-->\n+)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-OPEN = (RECIPES, PRIORS, POSTERIORS, LIKELIHOODS, NETWORKS)  # a page may add parts to these; they are as before when it ends
+OPEN = (RECIPES, PRIORS, FITTED, POSTERIORS, LIKELIHOODS, NETWORKS)  # a page may add parts to these; they are as before when it ends
 SHORT_ENOUGH = 40  # lines of a block of own.md
 
 
@@ -177,7 +178,8 @@ def test_parts_of_your_own_are_short() -> None:
 
 
 NAMED: Mapping[str, Any] = {
-    "recipe": tuple(RECIPES), "likelihood": LIKELIHOODS, "network": NETWORKS, "prior": PRIORS, "posterior": POSTERIORS, "law of latents": LAWS,
+    "recipe": tuple(RECIPES), "likelihood": LIKELIHOODS, "network": NETWORKS, "prior": PRIORS, "prior to fit": FITTED, "covariance": COVARIANCES,
+    "posterior": POSTERIORS, "law of latents": LAWS,
     "metric": METRICS, "challenge": CHALLENGES, "data set": SOURCES,
     "optimiser": OPTIMIZERS, "learning-rate schedule": RATES, "precision": PRECISIONS, "keyword of training": TRAINING, "slope": SLOPES,
 }  # fmt: skip

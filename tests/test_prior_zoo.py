@@ -1,20 +1,24 @@
 """The priors of the zoo against brute force: mixtures written out, integrals, conditionals, and what training and sampling share."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal, kl_divergence
 
+import vaestro
 from vaestro.conditional import Conditional
 from vaestro.core import Model, prepare
+from vaestro.data.rows import Rows
 from vaestro.data.schema import Binary, Field, Real
 from vaestro.errors import UsageError
 from vaestro.families import Bernoulli, Gaussian
 from vaestro.models import ExemplarVAE
 from vaestro.networks import mlp
 from vaestro.plays import Clock, settled
+from vaestro.plays.settling import follow, spread_out
 from vaestro.priors import PRIORS, Autoregressive, DiagonalMixture, Exemplar, FullMixture, GaussianMixture, LeaveOneOut, Vamp, responsibilities
 from vaestro.recipes import parse
 from vaestro.testing import toy_batch, toy_schema
@@ -195,22 +199,71 @@ def test_while_it_settles_the_prior_follows_and_does_not_pull() -> None:
     schema, batch = toy_schema(Binary()), toy_batch(Binary())
     recipe = parse("vade:components=3,latents=2,hidden=8").cook(schema)
     model, play = recipe.model, settled(0.5)
+    before = {n: p.clone() for n, p in model.get_submodule("prior").named_parameters()}
     torch.manual_seed(0)
-    (early,) = play(recipe.parts, batch, Clock(1, 10))
+    (early,) = play(recipe.parts, batch, Clock(1, 100))
+    assert all(torch.equal(before[n], p) for n, p in model.get_submodule("prior").named_parameters())
     torch.manual_seed(0)
     trace = model(batch)
     q = trace["z"].posterior
     assert q is not None
-    plain = kl_divergence(q, Independent(Normal(torch.zeros(2), torch.ones(2)), 1))
-    torch.testing.assert_close(early.loss, (plain - trace.log_px - trace["z"].log_p).mean(0))
-    encoder = list(model.get_submodule("posterior").parameters())
-    found = torch.autograd.grad(early.loss.sum(), encoder)
-    alone = torch.autograd.grad((plain - trace.log_px).mean(0).sum(), encoder)
-    for one, other in zip(found, alone, strict=True):
-        torch.testing.assert_close(one, other)
+    torch.testing.assert_close(early.loss, (kl_divergence(q, Independent(Normal(torch.zeros(2), torch.ones(2)), 1)) - trace.log_px).mean(0))
+    (middle,) = play(recipe.parts, batch, Clock(25, 100))  # here the mixture begins to follow
+    assert all(not torch.equal(before[n], p) for n, p in model.get_submodule("prior").named_parameters())
+    assert middle.loss.shape == (6,)
     torch.manual_seed(0)
-    (late,) = play(recipe.parts, batch, Clock(5, 10))
+    (late,) = play(recipe.parts, batch, Clock(50, 100))
+    torch.manual_seed(0)
+    trace = model(batch)
     torch.testing.assert_close(late.loss, (trace.kl - trace.log_px).mean(0))
+
+
+def test_following_at_a_rate_of_one_is_a_step_of_expectation_maximisation() -> None:
+    torch.manual_seed(0)
+    z = torch.cat([torch.randn(60, 2), torch.randn(40, 2) * 0.5 + 3]).double()
+    prior = GaussianMixture(2, 2).double()
+    spread_out(prior, z)
+    assert all(bool((prior.loc[k] == z).all(1).any()) for k in range(2))
+    for _ in range(5):
+        r, before = responsibilities(prior(), z), prior().log_prob(z).mean()
+        weight = r.sum(0)
+        mean = torch.stack([(r[:, k, None] * z).sum(0) / weight[k] for k in range(2)])
+        variance = torch.stack([(r[:, k, None] * (z - mean[k]) ** 2).sum(0) / weight[k] for k in range(2)])
+        follow(prior, z, 1.0)
+        torch.testing.assert_close(prior.logits.softmax(0), weight / len(z))
+        torch.testing.assert_close(prior.loc.detach(), mean)
+        torch.testing.assert_close(prior().scale.detach(), variance.sqrt())
+        assert prior().log_prob(z).mean() >= before
+    for _ in range(40):
+        follow(prior, z, 1.0)
+    assert sorted(round(v) for v in prior.loc[:, 0].tolist()) == [0, 3]
+
+
+def test_a_component_that_no_row_wants_stays_finite() -> None:
+    prior = GaussianMixture(2, 3)
+    with torch.no_grad():
+        prior.loc[2] = 1e4
+    z = torch.randn(50, 2)
+    for rate in (1.0, 0.5, 1e-3):
+        follow(prior, z, rate)
+    assert all(bool(p.isfinite().all()) for p in prior.parameters()) and prior.loc[2, 0] == 1e4
+    follow(prior, z[:1], 1.0)
+    assert bool(prior().log_prob(z).isfinite().all())
+
+
+def test_clusters_of_digits_are_digits(tmp_path: Path) -> None:
+    """Purity: the share of rows whose cluster's commonest digit is theirs; a tenth by chance. Only x is shown to the model."""
+    run = vaestro.train("vade:latents=6,hidden=64", "digits", steps=500, out=tmp_path / "vade")
+    rows = Rows(run.data().split("test"), run.schema, ("x", "label")).batch(torch.arange(180))
+    shares = vaestro.cluster(run, rows["x"])
+    assert shares.shape == (180, 10)
+    torch.testing.assert_close(shares.sum(1), torch.ones(180), atol=1e-4, rtol=0)
+    assert torch.equal(shares, vaestro.cluster(run, rows["x"]))
+    found = shares.argmax(1)
+    pure = sum(int(torch.bincount(rows["label"][found == k]).max()) for k in found.unique()) / 180
+    assert pure > 0.4, f"purity {pure:.2f}"
+    with pytest.raises(UsageError, match="no clusters"):
+        vaestro.cluster(vaestro.train("vae:latents=2,hidden=8", "digits", steps=1, out=tmp_path / "vae"), rows["x"])
 
 
 @pytest.mark.parametrize("name", LEARNT)

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -207,6 +209,16 @@ def test_a_prior_of_ones_own_is_fitted_once_it_is_registered(first: Run, tmp_pat
         vaestro.open_run(tmp_path / "own")
 
 
+def test_the_command_fits_and_says_what_came_of_it(first: Run, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vaestro", "fit-prior", str(first.folder)]
+    done = subprocess.run([*command, "kde:rows=50", "--out", "new"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0 and "Fitted kde:rows=50 to first" in done.stdout and "log p(z) on validation rows" in done.stdout, done.stderr
+    assert vaestro.open_run(tmp_path / "new").about["stages"][0]["prior"] == "kde:rows=50"
+    wrong = subprocess.run([*command, "gmn", "--out", "none"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert wrong.returncode == 2 and wrong.stderr.strip() == "vaestro: there is no prior to fit called 'gmn'; did you mean gmm?"
+    assert not (tmp_path / "none").exists()
+
+
 def test_which_recipes_have_one_prior_slot() -> None:
     found = able(toy_schema(Binary()))
     assert {"vae", "ae", "iwae", "vamp", "exemplar", "vae_gan"} <= set(found)
@@ -256,7 +268,7 @@ def test_places_that_cannot_be_written_are_refused(first: Run, tmp_path: Path) -
 
 
 def test_without_scikit_learn_one_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "sklearn.mixture", None)
+    monkeypatch.setitem(sys.modules, "sklearn.mixture", None)
     with pytest.raises(UsageError, match=r"pip install 'vaestro\[science\]'"):
         fit(GaussianMixture(2, 2), torch.randn(9, 2), torch.randn(9, 2), no_gradients)
 

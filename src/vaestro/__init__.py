@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vaestro.recipes import Recipe, recipe, solo
     from vaestro.training.diagnosis import diagnose
     from vaestro.uses.classify import classify
+    from vaestro.uses.cluster import cluster
     from vaestro.uses.evaluate import evaluate
     from vaestro.uses.fitting import fit_prior
     from vaestro.uses.generate import generate, sample
@@ -36,6 +37,7 @@ _HOMES = {
     "vaestro.recipes": ("Recipe", "recipe", "solo"),
     "vaestro.training.diagnosis": ("diagnose",),
     "vaestro.uses.classify": ("classify",),
+    "vaestro.uses.cluster": ("cluster",),
     "vaestro.uses.evaluate": ("evaluate",),
     "vaestro.uses.fitting": ("fit_prior",),
     "vaestro.uses.generate": ("generate", "sample"),
@@ -54,6 +56,7 @@ __all__ = [
     "UsageError",
     "VaestroError",
     "classify",
+    "cluster",
     "diagnose",
     "embed",
     "evaluate",

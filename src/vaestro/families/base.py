@@ -74,6 +74,12 @@ def positive(s: Tensor) -> Tensor:
     return F.softplus(s + _ONE) + FLOOR
 
 
+def unpositive(scale: Tensor) -> Tensor:
+    """What `positive` turns into `scale`: its inverse, in the precision of `scale`."""
+    above = (scale - FLOOR).clamp(min=1e-12)
+    return above + torch.log(-torch.expm1(-above)) - _ONE
+
+
 def precise(t: Tensor) -> Tensor:
     """`t` in float64, where its device has it (Apple's does not)."""
     return t if t.device.type == "mps" else t.double()

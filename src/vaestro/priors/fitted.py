@@ -14,7 +14,7 @@ from torch.distributions import Distribution, ReshapeTransform, TransformedDistr
 
 from vaestro.data.schema import Field, Shape
 from vaestro.errors import UsageError
-from vaestro.families.base import FLOOR, is_discrete
+from vaestro.families.base import FLOOR, is_discrete, unpositive
 from vaestro.flows import Flow, Rescale
 from vaestro.priors.base import StandardNormal
 from vaestro.priors.mixtures import DiagonalMixture, FullMixture, GaussianMixture
@@ -159,16 +159,10 @@ def _(prior: GaussianMixture | FullMixture, rows: Tensor, held: Tensor, descend:
     covariance = torch.from_numpy(found.covariances_)
     if full:
         triangle = torch.linalg.cholesky(covariance)
-        prior.raw_scale.copy_(triangle.tril(-1) + _raw(triangle.diagonal(dim1=1, dim2=2)).diag_embed())
+        prior.raw_scale.copy_(triangle.tril(-1) + unpositive(triangle.diagonal(dim1=1, dim2=2)).diag_embed())
     else:
-        prior.raw_scale.copy_(_raw(covariance.sqrt()))
+        prior.raw_scale.copy_(unpositive(covariance.sqrt()))
     return {"iterations": int(found.n_iter_), "converged": bool(found.converged_)}
-
-
-def _raw(scale: Tensor) -> Tensor:
-    """What `positive` turns into `scale`."""
-    above = (scale - FLOOR).clamp(min=1e-12)
-    return above + torch.log(-torch.expm1(-above)) - math.log(math.e - 1)
 
 
 def _expectation_maximisation(rows: Tensor, components: int, covariances: str) -> Any:

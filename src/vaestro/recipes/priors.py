@@ -180,6 +180,6 @@ def vade(
     hidden: Widths | None = None,
     likelihood: Likely = default_likelihood,
 ) -> Recipe:
-    """A VAE that clusters: its prior is a mixture that first learns where a plain VAE puts the rows, for the share `settle` of training, then leads."""
+    """A VAE that clusters: for the share `settle` of training its mixture learns where a plain VAE puts the rows, then it is the prior."""
     model = under(lambda n, q, x: GaussianMixture(n, components), schema, (latents, network, hidden), likelihood)
     return solo(model, settled(settle))
