@@ -578,7 +578,7 @@ def test_enumeration_is_the_exact_bound_and_draws_agree_with_it():
     exact = {n: p.grad.clone() for n, p in model.named_parameters()}
     drawn = elbo()(model(batch, 20_000))
     assert torch.allclose(move.loss, drawn, atol=0.05)
-    assert float(move.terms["reconstruction"] + move.terms["kl"]) == pytest.approx(float(move.loss.mean()))
+    assert float(move.terms["reconstruction"] + move.terms["kl"]) == pytest.approx(float(move.loss.mean().detach()))
     x, q = batch["x"], model.posterior(batch["x"])
     loss = 0.0
     for string in itertools.product(range(3), repeat=3):
@@ -754,6 +754,18 @@ def test_a_run_with_a_second_stage_serves_its_uses(name, pictures, tmp_path):
     signs = diagnose(again).signs
     assert 0 < signs.codes_used <= 1 and 1 <= signs.perplexity <= 8 and signs.latents == 4 and math.isfinite(signs.off_prior)
     assert {"perplexity", "codes_used"} <= run.log()[-1].keys()
+
+
+def test_priors_of_numbers_and_priors_of_codes_refuse_each_others_latents(pictures, tmp_path):
+    codes = api.train("vq_vae:codes=4,dimension=2,hidden=4x4", pictures, steps=1, out=tmp_path / "codes")
+    numbers = api.train("vae:latents=2,hidden=4", pictures, steps=1, out=tmp_path / "numbers")
+    with pytest.raises(UsageError, match="latents of this model are codes"):
+        fit_prior(codes, "kde", out=tmp_path / "a")
+    with pytest.raises(UsageError, match="whose latents are no codes"):
+        fit_prior(numbers, "masked_codes", out=tmp_path / "b")
+    with pytest.raises(UsageError, match="width should be greater than or equal to 1"):
+        fit_prior(codes, "masked_codes:width=0", out=tmp_path / "c")
+    assert not any((tmp_path / name).exists() for name in "abc")
 
 
 def test_embeddings_are_the_vectors_of_the_codes(pictures, tmp_path):
