@@ -25,6 +25,7 @@ from vaestro.training.stages import USUAL, Effort, able, book, descend, latent_o
 from vaestro.uses.evaluate import Protocol
 from vaestro.uses.fitting import fit_prior
 from vaestro.uses.listing import listing
+from vaestro.uses.own import bring
 
 FIELD = Field("x", Binary(), (1, 8, 8))
 
@@ -217,6 +218,19 @@ def test_the_command_fits_and_says_what_came_of_it(first: Run, tmp_path: Path) -
     wrong = subprocess.run([*command, "gmn", "--out", "none"], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert wrong.returncode == 2 and wrong.stderr.strip() == "vaestro: there is no prior to fit called 'gmn'; did you mean gmm?"
     assert not (tmp_path / "none").exists()
+
+
+def test_a_file_of_priors_alone_may_be_brought(first: Run, tmp_path: Path) -> None:
+    file = tmp_path / "my_priors.py"
+    file.write_text(
+        "from vaestro.priors import GaussianMixture\nfrom vaestro.priors.fitted import FITTED\n\n\n"
+        "@FITTED.register\ndef lone(latents):\n    return GaussianMixture(latents.event[0], 1)\n"
+    )
+    try:
+        assert bring(file) == frozenset()
+        assert fit_prior(first, "lone", out=tmp_path / "new").about["stages"][0]["converged"]
+    finally:
+        FITTED._parts.pop("lone", None)
 
 
 def test_which_recipes_have_one_prior_slot() -> None:

@@ -159,7 +159,8 @@ def off(s: Signs) -> Iterable[Finding]:
         yield Finding(
             "latents off the prior",
             f"encoded rows differ from draws of the prior by {s.off_prior:.2f} nats a latent, so samples start where no data are",
-            "a plain autoencoder has no prior to follow: use vae; else raise beta to 1, train longer, use a learned prior (vamp, gmm_prior), or fit one (vaestro fit-prior RUN gmm)",
+            "a plain autoencoder has no prior to follow: use vae; else raise beta to 1, train longer, use a learned prior (vamp, gmm_prior), "
+            "or fit one to this run (vaestro fit-prior RUN gmm)",
         )
 
 

@@ -7,15 +7,17 @@ from pathlib import Path
 from types import ModuleType
 
 from vaestro.errors import UsageError, VaestroError
+from vaestro.priors import PRIORS
+from vaestro.priors.fitted import FITTED
 from vaestro.recipes import RECIPES
 
 _BROUGHT: dict[Path, frozenset[str]] = {}  # a file is executed once in a process: a recipe is registered once
 
 
 def bring(path: Path | None) -> frozenset[str]:
-    """Execute the user's own file, as Python would, and name the recipes that it put into the book; nothing for no file.
+    """Execute the user's own file, as Python would, and name the recipes that it put into the book; nothing for no file, or for one of priors alone.
 
-    Raises UsageError where there is no such Python file or it registers no recipe, VaestroError with the line where it fails.
+    Raises UsageError where there is no such Python file or it registers neither a recipe nor a prior, VaestroError with the line where it fails.
     """
     if path is None:
         return frozenset()
@@ -24,10 +26,10 @@ def bring(path: Path | None) -> frozenset[str]:
         return _BROUGHT[place]
     if not place.is_file() or place.suffix != ".py":
         raise UsageError(f"{path} is no Python file; give one that holds functions decorated with @vaestro.recipe()")
-    before = frozenset(RECIPES)
+    before, parts = frozenset(RECIPES), len(PRIORS) + len(FITTED)
     execute(place)
     new = frozenset(RECIPES) - before
-    if not new:
+    if not new and parts == len(PRIORS) + len(FITTED):
         raise UsageError(f"{path} puts no recipe into the book; decorate a function f(schema, ...) -> vaestro.Recipe with @vaestro.recipe()")
     _BROUGHT[place] = new
     return new
