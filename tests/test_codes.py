@@ -667,6 +667,13 @@ def test_recipes_take_vectors(name):
     assert recipe.model({"x": torch.randn(5, 9)}).log_w.shape == (1, 5)
 
 
+def test_the_call_of_a_gradient_comes_back_from_its_text():
+    for name in ("straight_through", "vimco", "enumerated"):
+        text = f"categorical_vae:classes=3,gradient={name}"
+        assert str(parse(text)) == text and str(parse(f"{text},variables=2")) == str(parse(str(parse(f"{text},variables=2"))))
+    assert str(parse("categorical_vae:gradient=relaxed")) == "categorical_vae" and str(parse("vq_vae:decay=none")) == "vq_vae:decay=none"
+
+
 def test_recipes_refuse_in_words():
     schema = toy_schema(Binary())
     with pytest.raises(UsageError, match="greater than or equal to 2"):

@@ -57,7 +57,7 @@ def _kl(q: Hard, p: Hard) -> Tensor:
 
 @usage.register
 def _(dist: OneHotCategorical) -> Tensor:
-    counts: Tensor = dist.probs.detach().flatten(0, -2).sum(0, keepdim=True)
+    counts: Tensor = dist.probs.detach().reshape(-1, dist.event_shape[0]).sum(0, keepdim=True)
     return counts
 
 

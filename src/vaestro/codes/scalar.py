@@ -9,6 +9,8 @@ from vaestro.codes.base import Code
 from vaestro.data.schema import Shape
 from vaestro.errors import UsageError
 
+MOST = 2**20  # codes
+
 
 class ScalarQuantiser(nn.Module):
     """`h` [*lead, D, *grid] to one of prod(levels) codes a place: number j becomes the nearest of L_j even levels in [-1, 1] to tanh(h_j).
@@ -26,8 +28,8 @@ class ScalarQuantiser(nn.Module):
         super().__init__()
         if not levels or min(levels) < 2:
             raise UsageError(f"finite scalar quantisation cannot have levels {levels}; give two or more for each of one or more numbers, such as 8x5x5x5")
-        if math.prod(levels) > 2**31:
-            raise UsageError(f"levels {levels} make {math.prod(levels)} codes; give fewer, 2**31 at most")
+        if math.prod(levels) > MOST:
+            raise UsageError(f"levels {levels} make {math.prod(levels):,} codes; give fewer: {MOST:,} at most, for the use of each is counted")
         self.levels, self.grid, self.shape = tuple(levels), tuple(grid), tuple(grid)
         self.codes, self.params, self.depth, self.event_dims = math.prod(levels), len(levels), 1, len(grid)
         self.register_buffer("sizes", torch.tensor(levels), persistent=False)

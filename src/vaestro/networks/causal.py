@@ -72,6 +72,7 @@ class Transformer(nn.Module):
 class MaskedCodes(nn.Module):
     """A gated PixelCNN over a grid of codes: [n, places] whole numbers, row by row, to logits [n, places, codes] (van den Oord et al. 2016, 2017).
 
+    A place reads as far as layers times kernel // 2 places to the left, and as many rows up; for long strings in one row take a transformer.
     A vector of codes is a picture of one row; further axes of a grid, such as the books of a residual quantiser, stand side by side in the row.
     Places are learnt vectors, which all may read. Errors are those of `PixelNet`.
     """
