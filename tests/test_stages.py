@@ -2,7 +2,6 @@
 
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,8 +10,10 @@ import torch
 from sklearn.mixture import GaussianMixture as Mixture
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+from typer.testing import CliRunner, Result
 
 import vaestro
+from vaestro.cli.app import app
 from vaestro.data.rows import Rows
 from vaestro.data.schema import Binary, Field
 from vaestro.errors import UsageError, VaestroError
@@ -210,13 +211,21 @@ def test_a_prior_of_ones_own_is_fitted_once_it_is_registered(first: Run, tmp_pat
         vaestro.open_run(tmp_path / "own")
 
 
-def test_the_command_fits_and_says_what_came_of_it(first: Run, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "vaestro", "fit-prior", str(first.folder)]
-    done = subprocess.run([*command, "kde:rows=50", "--out", "new"], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 0 and "Fitted kde:rows=50 to first" in done.stdout and "log p(z) on validation rows" in done.stdout, done.stderr
+def test_the_command_fits_and_says_what_came_of_it(first: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> Result:
+        return CliRunner().invoke(app, ["fit-prior", str(first.folder), *words])
+
+    done = call("kde:rows=50", "--out", "new")
+    assert done.exit_code == 0 and "Fitted kde:rows=50 to first" in done.stdout and "log p(z) on validation rows" in done.stdout
     assert vaestro.open_run(tmp_path / "new").about["stages"][0]["prior"] == "kde:rows=50"
-    wrong = subprocess.run([*command, "gmn", "--out", "none"], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert wrong.returncode == 2 and wrong.stderr.strip() == "vaestro: there is no prior to fit called 'gmn'; did you mean gmm?"
+    idle = call("standard_normal", "--out", "idle")
+    assert idle.exit_code == 0 and "Note: the old prior suits validation rows as well or better" in idle.stdout
+    said = json.loads(call("kde:rows=20", "--out", "other", "--json").stdout)
+    assert said["run"] == "other" and said["stages"][0]["keywords"] == {"rows": "20"}
+    wrong = call("gmn", "--out", "none")
+    assert wrong.exit_code == 2 and wrong.stderr.strip() == "vaestro: there is no prior to fit called 'gmn'; did you mean gmm?"
     assert not (tmp_path / "none").exists()
 
 

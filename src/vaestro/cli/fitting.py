@@ -46,6 +46,8 @@ def finish(first: Run, run: Run) -> None:
     drawn = f"{stage['rows']['rows']:,} training rows, each drawn {stage['rows']['draws']} times"
     to.print(f"Fitted {stage['prior']} to {first.name}{taken}, {stage['seconds']:.1f} s: {drawn}.", markup=False)
     to.print(f"log p(z) on validation rows: {nats['after']:.2f} nats, and {nats['before']:.2f} under the old prior.", markup=False)
+    if nats["after"] <= nats["before"]:
+        to.print("Note: the old prior suits validation rows as well or better; try another one, or more of its components or rows.", markup=False)
     to.print(f"Folder: {run.folder}", markup=False)
     name, picture = called(run.folder), "grid.png" if len(run.field.shape) == 3 else "rows.csv"
     to.print(f"Next:   vaestro compare {called(first.folder)} {name}\n        vaestro generate {name} -n 64 -o {picture}", markup=False)
