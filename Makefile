@@ -16,7 +16,8 @@ endif
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-BENCHMARKS := $(filter-out benchmarks/anchors.py benchmarks/measure.py benchmarks/reproduce.py benchmarks/zoo.py benchmarks/claims.py benchmarks/ladder.py benchmarks/optimizers.py,$(wildcard benchmarks/*.py))
+REPRODUCTIONS := $(addprefix benchmarks/,anchors.py claims.py ladder.py measure.py optimizers.py reproduce.py uplift.py zoo.py)
+BENCHMARKS := $(filter-out $(REPRODUCTIONS),$(wildcard benchmarks/*.py))
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: help setup test fast slow gpu lint types format data arena reproduce zoo claims ladder bench docs clean
