@@ -1,6 +1,7 @@
 """Objectives: a loss per row, in nats, from a trace."""
 
 from vaestro.objectives.bounds import ciwae, miwae, renyi
+from vaestro.objectives.discrepancies import imq, matched, mismatch, mmd, rbf, sliced_wasserstein
 from vaestro.objectives.evidence import Objective, elbo, iwae, mean_exp, reconstruction
 from vaestro.objectives.gradients import dreg, reinforce, stl, vimco
 from vaestro.objectives.thermodynamic import tvo, tvo_upper
@@ -15,14 +16,20 @@ __all__ = [
     "dreg",
     "elbo",
     "free_bits",
+    "imq",
     "iwae",
+    "matched",
     "mean_exp",
+    "mismatch",
     "miwae",
+    "mmd",
     "optimal_scale",
     "rate",
+    "rbf",
     "reconstruction",
     "reinforce",
     "renyi",
+    "sliced_wasserstein",
     "stl",
     "tvo",
     "tvo_upper",
