@@ -36,6 +36,12 @@ TINY = {
     "vimco": "latents=3,hidden=8",
     "reinforce": "latents=3,hidden=8",
     "top_down": "width=16,latents=3",
+    "ladder_vae": "latents=5x3,hidden=8x6",
+    "bottom_up": "latents=5x3,hidden=16,upper=8",
+    "resnet_vae": "hidden=4x4,latents=3",
+    "resnet_vae_iaf": "blocks=1x1x0,width=8,latents=2,flows=2",
+    "nvae": "blocks=1x1x0,width=8,latents=2",
+    "vdvae": "blocks=1x1x0,width=8,latents=2",
     "vae_gan": "hidden=4x4,latents=3",
     "pixel_vae": "latents=3,hidden=4,masked=4x4,kernel=3",
     "full_covariance": "latents=3,hidden=16",
@@ -163,3 +169,9 @@ def test_the_same_seed_cooks_the_same_weights_and_leaves_the_generator_alone():
     assert all(torch.equal(a[n], b[n]) for n in a)
     assert any(not torch.equal(a[n], c[n]) for n in a)
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("text", ["vae:network=3", "vae:rate=0.5", "vae:likelihood=none", "vae:network=32x32", "vae:optimizer=true"])
+def test_a_number_is_no_part(text):
+    with pytest.raises(UsageError, match=r"takes the name of a .*; known are "):
+        parse(text)

@@ -65,7 +65,11 @@ def print_card(card: dict[str, Any], as_json: bool) -> None:
 
 def _recipe(card: dict[str, Any]) -> None:
     heading(f"{card['name']}: {card['summary']}")
-    lines({key: card[key] for key in ("group", "formula", "paper", "published", "ours")} | {"fits": ", ".join(card["fits"]) + " data"})
+    lines(
+        {key: card[key] for key in ("group", "formula", "paper", "published", "ours")}
+        | {"fits": ", ".join(card["fits"]) + " data"}
+        | {f"no {what}": why for what, why in card["lacks"].items()}
+    )
     for title, key in (("\nIts keywords", "keywords"), ("Keywords of training, of every recipe; this one may set other defaults", "training")):
         if card[key]:
             heading(title)

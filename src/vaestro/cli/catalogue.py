@@ -62,7 +62,7 @@ def recipe_row(entry: Entry) -> dict[str, Any]:
 def recipe_card(entry: Entry) -> dict[str, Any]:
     """All that is known of a recipe."""
     own = {"keywords": keywords(entry), "training": training_keywords(entry)}
-    return {**recipe_row(entry), "formula": entry.formula, "published": entry.published, "ours": ours(entry.name), **own}
+    return {**recipe_row(entry), "formula": entry.formula, "published": entry.published, "ours": ours(entry.name), "lacks": dict(entry.lacks), **own}
 
 
 def catalogue() -> dict[str, list[dict[str, Any]]]:

@@ -50,7 +50,11 @@ class Call(NamedTuple):
                 if "memory" not in str(error):
                     raise
                 raise UsageError(f"{self} needs more memory than this machine has; choose smaller numbers for latents, hidden or components") from None
-        return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, **self.training))
+        recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, **self.training))
+        if recipe.training.batch < self.entry.rows:
+            few, least = recipe.training.batch, self.entry.rows
+            raise UsageError(f"{self.entry.name} compares the rows of a batch with each other, and batch={few} has too few; give {least} or more")
+        return recipe
 
 
 def parse(text: str, book: Mapping[str, Entry] = RECIPES) -> Call:
@@ -110,7 +114,7 @@ def _checked(entry: Entry, key: str, value: Any) -> Any:
     annotation = _annotation(entry, key)
     registry = _registry(annotation)
     if registry is not None:
-        return registry[value] if isinstance(value, str) else value
+        return _part(entry, key, value, registry)
     if isinstance(value, int) and not isinstance(value, bool) and "tuple" in str(annotation):
         value = (value,)
     try:
@@ -118,6 +122,15 @@ def _checked(entry: Entry, key: str, value: Any) -> Any:
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Input ")
         raise UsageError(f"{entry.name}: {key} {reason}, and got {_text(value, annotation)}") from None
+
+
+def _part(entry: Entry, key: str, value: Any, registry: Registry[Any]) -> Any:
+    """A part by its name, or itself; numbers and the like are no parts."""
+    if isinstance(value, str):
+        return registry[value]
+    if value is None or isinstance(value, int | float) or type(value) is tuple:
+        raise UsageError(f"{entry.name}: {key} takes the name of a {registry.what}, and got {_text(value, Any)}; known are {', '.join(registry)}")
+    return value
 
 
 def _value(text: str) -> Any:
