@@ -18,7 +18,7 @@ from vaestro.training.record import Line, Watch, read_lines
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 24  # characters of a trend
-APART = ("step", "seconds", "latents", "note", "skipped")  # not rows of their own
+APART = ("step", "seconds", "latents", "note", "skipped", "too_large")  # not rows of their own
 RECENT = 10  # lines from which the speed is told
 
 
@@ -83,8 +83,9 @@ class Display:
         """What the monitor says now, and how many steps were skipped."""
         checked = [line for line in self.lines if "validation" in line]
         said = [str(checked[-1]["note"])] if checked and "note" in checked[-1] else []
-        skipped = self.lines[-1].get("skipped", 0) if self.lines else 0
-        return [*said, *([f"{skipped} steps had a gradient that was not finite and were skipped"] if skipped else [])]
+        last = self.lines[-1] if self.lines else {}
+        still = {"skipped": "that was not finite and were skipped", "too_large": "longer than skip allows and moved nothing"}
+        return [*said, *(f"{last[n]} steps had a gradient {what}" for n, what in still.items() if last.get(n))]
 
     def plain(self) -> str:
         """One line for a log file: where the run is, its loss and its vital signs."""

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from vaestro.data.schema import Shape
+from vaestro.errors import UsageError
+from vaestro.networks.base import Build
 from vaestro.networks.convolutional import Size, convolution, norm, pyramid
 
 
@@ -21,6 +23,20 @@ class Block(nn.Module):
         """[n, channels, H, W] to the same."""
         change: Tensor = self.change(x)
         return x + change
+
+
+def resnet(depth: int) -> Build:
+    """As `residual`, with `depth` blocks at each level: a function of inputs, outputs and `hidden`, as networks are. Raises UsageError for a depth below 1."""
+    if depth < 1:
+        raise UsageError(f"a residual network cannot have {depth} blocks at a level; give one or more")
+
+    def down(inputs: int, outputs: int, size: Size) -> nn.Module:
+        return nn.Sequential(residual_down(inputs, outputs, size), *(Block(outputs, size) for _ in range(depth - 1)))
+
+    def up(inputs: int, outputs: int, size: Size) -> nn.Module:
+        return nn.Sequential(residual_up(inputs, outputs, size), *(Block(outputs, size) for _ in range(depth - 1)))
+
+    return lambda inputs, outputs, hidden=None: pyramid(inputs, outputs, hidden, (down, up))
 
 
 def residual_down(inputs: int, outputs: int, size: Size) -> nn.Module:

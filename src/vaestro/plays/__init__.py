@@ -1,6 +1,7 @@
 """Plays: who moves, on what loss, in what order."""
 
 from vaestro.plays.adversarial import vae_gan
+from vaestro.plays.around import priced, telling
 from vaestro.plays.codes import cooled, enumerated
 from vaestro.plays.inference import Lead, lagging, mutual_information
 from vaestro.plays.moves import Clock, Move, Play, alone, annealed, terms_of
@@ -29,10 +30,12 @@ __all__ = [
     "mutual_information",
     "nvil",
     "piwae",
+    "priced",
     "rws",
     "scored",
     "settled",
     "stl",
+    "telling",
     "terms_of",
     "vae_gan",
     "without_path",

@@ -2,6 +2,7 @@
 
 from vaestro.posteriors.base import POSTERIORS, Amortised, Diagonal, FlowLaw, Law, Posterior, Shares, Standardise, gaussian
 from vaestro.posteriors.full import Cholesky, Householder, Reflections, Rotated, full_covariance, householder
+from vaestro.posteriors.maps import MapFlow, MapGate
 from vaestro.posteriors.masked import Gate, InverseAutoregressive, OnePass, inverse_autoregressive, masked_autoregressive, spline
 from vaestro.posteriors.planar import Planar, Radial, planar, radial
 
@@ -15,6 +16,8 @@ __all__ = [
     "Householder",
     "InverseAutoregressive",
     "Law",
+    "MapFlow",
+    "MapGate",
     "OnePass",
     "Planar",
     "Posterior",

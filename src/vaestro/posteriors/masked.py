@@ -57,7 +57,7 @@ class OnePass(FlowDistribution):
 
     def expand(self, batch_shape: Sizes, _instance: Distribution | None = None) -> "OnePass":
         """The same distribution, repeated over `batch_shape`."""
-        return OnePass(self.base.expand(torch.Size(batch_shape)), self.bijection, self.context)
+        return OnePass(self.base.expand(torch.Size(batch_shape)), self.bijection, self.context, tuple(self.event_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Raises UsageError: the log density comes with the draw, by `vaestro.core.draw`."""

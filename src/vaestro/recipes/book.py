@@ -35,6 +35,7 @@ class Training:
     rate: Annotated[Schedule, RATES] = RATES["cosine"]
     batch: Count = 128
     clip: Positive | None = None  # the largest gradient norm of a player
+    skip: Positive | None = None  # a gradient norm above this one moves nothing
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0  # decay of the averaged weights, which are the ones evaluated
     patience: Count | None = None  # validations without a better score before training stops
     precision: Annotated[torch.dtype, PRECISIONS] = torch.float32
@@ -85,6 +86,7 @@ class Entry(NamedTuple):
     published: str  # the published number it answers to, with its protocol
     fits: tuple[type[Kind], ...]
     lacks: Mapping[str, str] = {}  # what it cannot do, by name ("density"), with the reason
+    rows: int = 1  # that a batch must have, where rows are compared with each other
     what: str = "recipe"  # as errors call it
 
     @property
@@ -106,11 +108,12 @@ def recipe(
     published: str = "none",
     fits: tuple[type[Kind], ...] = ANY,
     lacks: Mapping[str, str] | None = None,
+    rows: int = 1,
 ) -> Callable[..., Any]:
     """A decorator that puts a function `f(schema, **keywords) -> Recipe` into the book under its own name."""
 
     def add(build: Callable[..., Recipe]) -> Callable[..., Recipe]:
-        RECIPES.add(build.__name__, Entry(build.__name__, build, group, paper, formula, published, fits, lacks or {}))
+        RECIPES.add(build.__name__, Entry(build.__name__, build, group, paper, formula, published, fits, lacks or {}, rows))
         return build
 
     return add

@@ -60,6 +60,7 @@ class Loop:
         self.average = {n: w.clone() for n, w in weights(self.parts).items()} if settings.ema else {}
         self.n = 0
         self.skipped = torch.zeros((), device=device)  # moves whose gradient was not finite
+        self.too_large = torch.zeros((), device=device)  # moves whose gradient was finite, and longer than `skip` admits
         self.sums: dict[str, Tensor | float] = {}
         self.times: dict[str, int] = {}  # how often each term was summed: a player may move several times a step
         self.counted = 0
@@ -82,7 +83,7 @@ class Loop:
         self.counted += 1
 
     def move(self, move: Move, clock: Clock) -> None:
-        """One player follows the gradient of its own loss; a gradient that is not finite moves nothing and is counted."""
+        """One player follows the gradient of its own loss; one that is not finite, or longer than `skip` admits, moves nothing and is counted."""
         optimizer, parameters = self.optimizers[move.player], list(self.owned[move.player].values())
         settings = self.recipe.training
         loss = move.loss.float().mean()
@@ -91,17 +92,20 @@ class Loop:
         loss.backward(inputs=parameters)
         norm = norm_of([p.grad for p in parameters if p.grad is not None])
         bad = norm.isfinite().logical_not().float()
+        large = torch.zeros_like(bad) if settings.skip is None else (norm > settings.skip).float() * (1 - bad)
+        still = bad + large
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * settings.rate(clock.progress)
         shrink = None if settings.clip is None else (norm / settings.clip).clamp(min=1.0)
         if optimizer.defaults.get("fused"):  # these read the two tensors inside their kernel, so nothing waits
-            optimizer.found_inf, optimizer.grad_scale = bad, shrink  # type: ignore[attr-defined]
+            optimizer.found_inf, optimizer.grad_scale = still, shrink  # type: ignore[attr-defined]
             optimizer.step()
-        elif not bad:
+        elif not still:
             if shrink is not None:
                 torch._foreach_div_([p.grad for p in parameters if p.grad is not None], shrink)
             optimizer.step()
         self.skipped += bad
+        self.too_large += large
         self._count(move, loss.detach(), norm)
         if move.trace is not None:
             for part in self.watching:
@@ -157,7 +161,7 @@ class Loop:
             for name, parameter in self.owned[player].items():
                 for key, value in optimizer.state.get(parameter, {}).items():
                     tensors[f"optimizer.{player}.{name}.{key}"] = torch.as_tensor(value)
-        return {**tensors, "loop.n": torch.tensor(self.n), "loop.skipped": self.skipped}
+        return {**tensors, "loop.n": torch.tensor(self.n), "loop.skipped": self.skipped, "loop.too_large": self.too_large}
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -173,3 +177,4 @@ class Loop:
                 optimizer.state[parameter] = {k: v.clone() if k == "step" else v.to(parameter.device, copy=True) for k, v in own.items()}
         self.n = int(tensors["loop.n"])
         self.skipped = tensors["loop.skipped"].to(self.device, copy=True)
+        self.too_large = tensors.get("loop.too_large", torch.zeros(())).to(self.device, copy=True)  # runs of before it was counted have none

@@ -65,7 +65,7 @@ class Trainer:
         rows, self.batches = feed(plan.data, self.recipe, plan.seed, self.device)
         held_out = Rows(plan.data.split("validation"), plan.data.schema, self.recipe.fields, self.device)
         self.rows: dict[str, Rows | ToldRows] = {"train": rows, "validation": held_out}
-        self.skipped, self.stuck = 0, 0  # gradients that were not finite: in all at the last log, and in a row
+        self.skipped, self.stuck = 0, 0  # gradients that moved nothing: in all at the last log, and in a row
         self.loop: Loop
         self.progress: Progress
 
@@ -108,7 +108,7 @@ class Trainer:
         self.progress = Progress(**about)
         self.loop = self.loop_of(self.recipe, self.progress.total)
         self.loop.load(tensors)
-        self.skipped = int(self.loop.skipped)
+        self.skipped = int(self.loop.skipped) + int(self.loop.too_large)
         cut_back(self.log.path, self.loop.n)
 
     def checkpoint(self) -> None:
@@ -154,11 +154,14 @@ class Trainer:
 
     def _write(self, more: Line) -> None:
         moves = self.loop.counted * len(self.recipe.players)
-        means, skipped = self.loop.flush(), int(self.loop.skipped)
-        self.stuck = self.stuck + moves if moves and skipped - self.skipped >= moves else 0
-        self.skipped = skipped
-        line = {"step": self.loop.n, "seconds": round(self.progress.elapsed, 3), **means, **({"skipped": skipped} if skipped else {}), **more}
+        means = self.loop.flush()
+        still = {"skipped": int(self.loop.skipped), "too_large": int(self.loop.too_large)}
+        self.stuck = self.stuck + moves if moves and sum(still.values()) - self.skipped >= moves else 0
+        self.skipped = sum(still.values())
+        line = {"step": self.loop.n, "seconds": round(self.progress.elapsed, 3), **means, **{n: count for n, count in still.items() if count}, **more}
         self.log(line)
+        if self.stuck >= HOPELESS and still["too_large"] > still["skipped"]:
+            raise VaestroError(f"the last {self.stuck} gradients were longer than skip={self.recipe.training.skip}, so nothing moved; raise skip, or drop it")
         if self.stuck >= HOPELESS:
             raise VaestroError(f"the last {self.stuck} gradients were infinite or NaN; lower learning_rate, set clip=1, or look for broken values in the data")
 
