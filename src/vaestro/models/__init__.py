@@ -6,8 +6,10 @@ from vaestro.models.classes import M2, Classes, EqualClasses, Stacked, classify
 from vaestro.models.coded import Coded
 from vaestro.models.conditional import CONDITIONAL_PRIORS, CVAE, Joined, Regardless
 from vaestro.models.conditions import CODES, Memory, OneHot, conditions_of, told
+from vaestro.models.dreams import dream, tempered
 from vaestro.models.exemplar import ExemplarVAE
 from vaestro.models.hierarchies import Climb, Group, Laws, Rung, Step, TopDown
+from vaestro.models.mixed import Mixed
 from vaestro.models.refined import SLOPES, Ascent, SemiAmortised, Slope
 from vaestro.models.stairs import Plan, Style, residual_iaf, residual_normal, stairs, very_deep
 
@@ -30,6 +32,7 @@ __all__ = [
     "Joint",
     "Laws",
     "Memory",
+    "Mixed",
     "OneHot",
     "Plan",
     "Regardless",
@@ -43,9 +46,11 @@ __all__ = [
     "classify",
     "conditions_of",
     "data_of",
+    "dream",
     "residual_iaf",
     "residual_normal",
     "stairs",
+    "tempered",
     "told",
     "very_deep",
 ]
