@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 from measure import about
 
-from vaestro.arena import board as boards
 from vaestro.arena import run
-from vaestro.arena.board import Entry
+from vaestro.arena.board import Entry, differences, load
 from vaestro.arena.folder import open_arena
 from vaestro.evaluation.intervals import Estimate
 from vaestro.evaluation.metrics import METRICS
@@ -79,11 +78,11 @@ def result(claim: Claim, out: Path) -> dict[str, Any] | None:
     if not folder.exists():
         return None
     arena = open_arena(folder)
-    entries = [boards.load(arena, path) for path in arena.results]
+    entries = [load(arena, path) for path in arena.results]
     pair = [runs_of(call, entries, arena.challenge.rules.tier(TIER).seeds) for call in (claim.method, claim.than)]
     if pair[0] is None or pair[1] is None:
         return None
-    found = boards.differences([pair[0], pair[1]], claim.metric)
+    found = differences([pair[0], pair[1]], claim.metric)
     interval = Estimate(found.mean[0, 1], found.variance[0, 1], found.df[0, 1], found.seeds).interval()
     metric = METRICS[claim.metric]
     means = [float(np.mean([e.result.metrics[claim.metric].value for e in runs])) for runs in pair if runs is not None]

@@ -19,8 +19,7 @@ from measure import about
 from PIL import Image, ImageDraw
 from zoo import TIER, cell, cells
 
-from vaestro.arena import board as boards
-from vaestro.arena import run
+from vaestro.arena import board, run
 from vaestro.recipes import parse
 from vaestro.training.files import write_bytes
 from vaestro.uses.pictures import grid
@@ -54,10 +53,10 @@ LADDER = (
 
 def lines(out: Path) -> Iterator[str]:
     """The page."""
-    board = boards.board(out)
-    found = {line.call: cells(line) | {"blur": line.values.get("blur")} for line in board.lines}
+    made = board(out)
+    found = {line.call: cells(line) | {"blur": line.values.get("blur")} for line in made.lines}
     yield "# Sharper images, one change at a time\n"
-    yield f"Made by `make ladder`: {CHALLENGE}, {board.label}. {about()['date']}, {about()['machine']}, no GPU. These runs only: the intervals are over rows.\n"
+    yield f"Made by `make ladder`: {CHALLENGE}, {made.label}. {about()['date']}, {about()['machine']}, no GPU. These runs only: the intervals are over rows.\n"
     yield f"| {' | '.join(HEADS)} |\n{'|---' * len(HEADS)}|"
     for i, rung in enumerate(LADDER):
         row = found.get(str(parse(rung.call)))
@@ -73,7 +72,7 @@ def lines(out: Path) -> Iterator[str]:
 def picture(out: Path) -> Image.Image:
     """A strip a rung: reconstructions, then samples, of its first seed."""
     strips = []
-    for line in boards.board(out).lines:
+    for line in board(out).lines:
         rung = next((i for i, r in enumerate(LADDER) if str(parse(r.call)) == line.call), None)
         file = out / "results" / f"{line.ids[0]}.show.npz"
         if rung is not None and file.exists():

@@ -15,8 +15,7 @@ from typing import Any
 
 from measure import about
 
-from vaestro.arena import board as boards
-from vaestro.arena import run
+from vaestro.arena import board, run
 from vaestro.arena.board import Board, Line
 from vaestro.data.schema import Binary, Integer
 from vaestro.recipes import RECIPES, parse
@@ -39,13 +38,13 @@ def cells(line: Line) -> dict[str, Any]:
     return {"values": found, "none": {n: why for n, why in line.none.items() if n in SHOWN}, "state": line.state, "reasons": list(line.reasons)}
 
 
-def rows_of(board: Board) -> dict[str, dict[str, Any]]:
+def rows_of(made: Board) -> dict[str, dict[str, Any]]:
     """The rows of a board, by recipe."""
-    command = f"vaestro arena run {board.challenge} --tier {TIER} --only"
-    told = {"challenge": board.challenge, "protocol": board.label}
+    command = f"vaestro arena run {made.challenge} --tier {TIER} --only"
+    told = {"challenge": made.challenge, "protocol": made.label}
     return {
         line.call.partition(":")[0]: {"call": line.call, **told, "command": f"{command} {line.call}", "seeds": list(line.seeds), **cells(line)}
-        for line in board.lines
+        for line in made.lines
     }
 
 
@@ -55,7 +54,7 @@ def table(out: Path) -> dict[str, dict[str, Any]]:
     for challenge in CHALLENGES:
         folder = out / f"zoo-{challenge}"
         if (folder / "results").is_dir():
-            found |= rows_of(boards.board(folder))
+            found |= rows_of(board(folder))
     return {name: found[name] for name in RECIPES if name in found}
 
 
@@ -71,7 +70,7 @@ def cell(row: dict[str, Any], metric: str, digits: int) -> str:
 def lines(found: dict[str, dict[str, Any]]) -> Iterator[str]:
     """The page: one table a challenge, by group."""
     yield "# The zoo, at equal time\n"
-    yield f"Made by `make zoo`. {about()['date']}, {about()['machine']}, no GPU. Two seeds: the intervals are over test rows and speak of these runs only."
+    yield f"Made by `make zoo`. {about()['date']}, {about()['machine']}, no GPU. Intervals are over test rows and speak of these runs only."
     yield "Two minutes of one core favour what is cheap; `claims.md` compares at equal steps.\n"
     for challenge in CHALLENGES:
         mine = {name: row for name, row in found.items() if row["challenge"] == challenge}
@@ -79,14 +78,14 @@ def lines(found: dict[str, dict[str, Any]]) -> Iterator[str]:
             continue
         yield f"## {challenge}\n\n{next(iter(mine.values()))['protocol']}.\n"
         headline, digits = ("nll", 2) if challenge == "mnist-dynamic" else ("bits_per_dim", 3)
-        heads = ("group", "recipe", headline, "squared error", "Frechet (judge)", "density", "coverage", "active units", "steps")
+        heads = ("group", "recipe", headline, "squared error", "Frechet (judge)", "density", "coverage", "active units", "steps", "seeds")
         yield f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|"
         for name, row in sorted(mine.items(), key=lambda pair: (RECIPES[pair[0]].group, pair[0])):
             shown = [cell(row, headline, digits), cell(row, "reconstruction_mse", 4), cell(row, "frechet_judge", 1), cell(row, "density_judge", 2)]
-            shown += [cell(row, "coverage_judge", 2), cell(row, "active_units", 0), cell(row, "steps", 0)]
+            shown += [cell(row, "coverage_judge", 2), cell(row, "active_units", 0), cell(row, "steps", 0), str(len(row["seeds"]))]
             yield f"| {RECIPES[name].group} | `{row['call']}` | {' | '.join(shown)} |"
             if row["reasons"]:
-                yield f"| | failed: {'; '.join(row['reasons'])} | | | | | | | |"
+                yield f"| | failed: {'; '.join(row['reasons'])} | | | | | | | | |"
         yield ""
     missing = [name for name in RECIPES if name not in found]
     if missing:

@@ -24,4 +24,5 @@ def ours(name: str) -> str:
     value = row["values"].get(headline)
     said = f"no {unit}: {row['none'].get(headline, 'the run failed')}" if value is None else f"{value['mean']:.4g} {unit}"
     interval = f" ({value['low']:.4g} to {value['high']:.4g})" if value is not None and value["low"] is not None else ""
-    return f"{said}{interval}, {row['challenge']}, {row['protocol']}; {row['command']}"
+    seeds = f"{len(row['seeds'])} seed{'s' if len(row['seeds']) > 1 else ''}"
+    return f"{said}{interval} of {seeds}, {row['challenge']}, {row['protocol']}; {row['command']}"
