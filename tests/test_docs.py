@@ -24,6 +24,7 @@ from vaestro.evaluation.metrics import METRICS
 from vaestro.families import LIKELIHOODS
 from vaestro.models import SLOPES
 from vaestro.networks import NETWORKS
+from vaestro.objectives.disentangling import ESTIMATORS, INFERRED
 from vaestro.optimizers import OPTIMIZERS, PRECISIONS
 from vaestro.posteriors import POSTERIORS
 from vaestro.priors import PRIORS
@@ -182,6 +183,7 @@ NAMED: Mapping[str, Any] = {
     "posterior": POSTERIORS, "law of latents": LAWS,
     "metric": METRICS, "challenge": CHALLENGES, "data set": SOURCES,
     "optimiser": OPTIMIZERS, "learning-rate schedule": RATES, "precision": PRECISIONS, "keyword of training": TRAINING, "slope": SLOPES,
+    "estimator": ESTIMATORS, "covariance of inferred latents": INFERRED,
 }  # fmt: skip
 
 

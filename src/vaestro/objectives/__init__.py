@@ -2,6 +2,7 @@
 
 from vaestro.objectives.bounds import ciwae, miwae, renyi
 from vaestro.objectives.discrepancies import imq, matched, mismatch, mmd, rbf, sliced_wasserstein
+from vaestro.objectives.disentangling import beta_tc, capacities, decomposition, dip, info, stratified, weighted
 from vaestro.objectives.evidence import Objective, elbo, iwae, mean_exp, reconstruction
 from vaestro.objectives.gradients import dreg, reinforce, stl, vimco
 from vaestro.objectives.thermodynamic import tvo, tvo_upper
@@ -9,14 +10,19 @@ from vaestro.objectives.weights import by_dimension, by_site, capacity, free_bit
 
 __all__ = [
     "Objective",
+    "beta_tc",
     "by_dimension",
     "by_site",
+    "capacities",
     "capacity",
     "ciwae",
+    "decomposition",
+    "dip",
     "dreg",
     "elbo",
     "free_bits",
     "imq",
+    "info",
     "iwae",
     "matched",
     "mean_exp",
@@ -31,7 +37,9 @@ __all__ = [
     "renyi",
     "sliced_wasserstein",
     "stl",
+    "stratified",
     "tvo",
     "tvo_upper",
     "vimco",
+    "weighted",
 ]

@@ -3,6 +3,7 @@
 from vaestro.plays.adversarial import vae_gan
 from vaestro.plays.around import priced, telling
 from vaestro.plays.codes import cooled, enumerated
+from vaestro.plays.disentangling import factor
 from vaestro.plays.inference import Lead, lagging, mutual_information
 from vaestro.plays.moves import Clock, Move, Play, alone, annealed, terms_of
 from vaestro.plays.paths import dreg, stl
@@ -25,6 +26,7 @@ __all__ = [
     "dreg",
     "easiest",
     "enumerated",
+    "factor",
     "geco",
     "lagging",
     "mutual_information",

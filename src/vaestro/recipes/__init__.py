@@ -1,6 +1,20 @@
 """Named variants: each recipe is a function of about ten lines; its call is its name everywhere."""
 
-from vaestro.recipes import adversarial, bounds, classic, conditional, deep, discrete, inference, likelihoods, listings, posteriors, priors, weights
+from vaestro.recipes import (
+    adversarial,
+    bounds,
+    classic,
+    conditional,
+    deep,
+    discrete,
+    disentangled,
+    inference,
+    likelihoods,
+    listings,
+    posteriors,
+    priors,
+    weights,
+)
 from vaestro.recipes.book import RECIPES, Entry, Recipe, Training, recipe, solo
 from vaestro.recipes.calls import Call, call_of, parse, recorded
 
@@ -17,6 +31,7 @@ __all__ = [
     "conditional",
     "deep",
     "discrete",
+    "disentangled",
     "inference",
     "likelihoods",
     "listings",

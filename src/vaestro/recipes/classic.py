@@ -8,7 +8,7 @@ from vaestro.objectives import elbo, reconstruction
 from vaestro.objectives import iwae as iwae_bound
 from vaestro.plays import alone, annealed
 from vaestro.priors import StandardNormal
-from vaestro.recipes.book import Count, Fraction, Recipe, Weight, Widths, recipe, solo
+from vaestro.recipes.book import Count, Fraction, Recipe, Widths, recipe, solo
 from vaestro.recipes.shared import Likely, Net, decoder, encoder, plain
 from vaestro.schedules import warm_up as rising
 
@@ -44,19 +44,6 @@ def ae(schema: Schema, latents: Count = 40, network: Net = mlp, hidden: Widths |
     x = schema["x"]
     q = encoder(x, latents, network, hidden, Point())
     return solo(VAE(StandardNormal((latents,)), q, decoder(x, latents, network, hidden, likelihood)), alone(reconstruction()), reconstruction())
-
-
-@recipe(
-    group="disentangled",
-    paper="Higgins et al. 2017, beta-VAE, eq. 4",
-    formula="E_q[log p(x|z)] - beta KL(q(z|x) || p(z))",
-    published="dSprites, beta = 4: DCI .1-.5, MIG .1-.25 (Locatello et al. 2019)",
-)
-def beta_vae(
-    schema: Schema, beta: Weight = 4.0, latents: Count = 10, network: Net = mlp, hidden: Widths | None = None, likelihood: Likely = default_likelihood
-) -> Recipe:
-    """A VAE with another weight on the KL: above 1 for disentangled latents, below 1 for sharper reconstructions."""
-    return solo(plain(schema, latents, network, hidden, likelihood), alone(elbo(beta)))
 
 
 @recipe(
