@@ -68,7 +68,7 @@ def test_a_bottleneck_has_the_papers_sides():
     for size, sides in (((8, 8), [1, 3, 3, 1]), ((2, 2), [1, 1, 1, 1])):
         layers = [m for m in blocks.bottleneck(16, 24, size).modules() if isinstance(m, nn.Conv2d)]
         assert [m.kernel_size[0] for m in layers] == sides and [m.out_channels for m in layers] == [6, 6, 6, 24]
-    assert float(blocks.bottleneck(8, 8, (4, 4), 0.0)[-1].weight.abs().sum()) == 0
+    assert not blocks.bottleneck(8, 8, (4, 4), 0.0)[-1].weight.any()
 
 
 def test_the_last_weights_of_residual_blocks_shrink_with_the_depth():
@@ -295,10 +295,9 @@ def test_mixed_precision_trains_with_finite_numbers(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "call", [f"{name}:blocks=2x2x1,width=16,latents=4" for name in MAPS] + ["ladder_vae:latents=16x8x4", "bottom_up:latents=32x16", "resnet_vae:latents=10"]
-)
-def test_a_minute_on_digits_falls(call, tmp_path):
-    run = vaestro.train(call, "digits-dynamic", seconds=60, out=tmp_path / "run")
+@pytest.mark.parametrize("call", [*(f"{n}:blocks=2x2x1,width=16,latents=4" for n in MAPS), "ladder_vae:latents=16x8", "bottom_up:latents=32x16", "resnet_vae"])
+def test_training_on_digits_falls(call, tmp_path):
+    run = vaestro.train(call, "digits-dynamic", steps=150, out=tmp_path / "run")
     scores = [line["validation"] for line in run.log() if "validation" in line]
-    assert scores[-1] < 25 and scores[-1] < scores[0] - 3
+    assert scores[-1] < scores[0] - 3
+    assert run.about["skipped"] == run.about["too_large"] == 0
