@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from vaestro.core import Batch, Draw, Model, Program, Shape, Site, Trace, centre, draw, run, scores
+from vaestro.core import Batch, Draw, Model, Program, Shape, Site, Trace, centre, draw, run, scores, total
 from vaestro.families.base import Sizes
 from vaestro.models.base import data_of
 
@@ -42,7 +42,7 @@ class Joint(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of each event, in nats."""
-        log_p = sum(self.each(value).values(), torch.zeros((), device=value.device, dtype=value.dtype))
+        log_p = total(self.each(value).values())
         return log_p.expand(torch.broadcast_shapes(log_p.shape, self.batch_shape))
 
     def rsample(self, sample_shape: Sizes = torch.Size()) -> Tensor:
@@ -53,7 +53,7 @@ class Joint(Distribution):
         """Samples and their log densities in one run."""
         lead = (*shape, *self.batch_shape)
         trace = run(self.program(), lambda site: _scored(site, *draw(site.prior, lead[: len(lead) - len(site.prior.batch_shape)])))
-        return self._joined(trace), trace.log_px
+        return self._joined(trace), total(d.log_p for d in trace.values())
 
     def middle(self) -> Tensor:
         """Each vector's middle given the middles of those before it."""

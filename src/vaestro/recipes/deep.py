@@ -156,8 +156,7 @@ def resnet_vae_iaf(
     """A hierarchy of maps with inverse autoregressive posteriors; `blocks` latent groups at each resolution, each charged `floor` nats at least."""
     plan = Plan(blocks, width, latents)
     model = stairs(schema["x"], plan, residual_iaf(plan, flows, activations), likelihood)
-    recipe = solo(model, alone(free_bits(floor, by_site)))
-    return Recipe(recipe.parts, recipe.play, training=Training(optimizer=adamax, ema=0.999))
+    return Recipe(nn.ModuleDict({"model": model}), alone(free_bits(floor, by_site)), training=Training(optimizer=adamax, ema=0.999))
 
 
 @recipe(
