@@ -25,13 +25,16 @@ from vaestro.families import LIKELIHOODS
 from vaestro.models import SLOPES
 from vaestro.networks import NETWORKS
 from vaestro.objectives.disentangling import ESTIMATORS, INFERRED
+from vaestro.objectives.regularisers import NORMS
 from vaestro.optimizers import OPTIMIZERS, PRECISIONS
+from vaestro.plays.denoising import NOISES
 from vaestro.posteriors import POSTERIORS
 from vaestro.priors import PRIORS
 from vaestro.priors.fitted import COVARIANCES, FITTED
 from vaestro.recipes import RECIPES, parse
 from vaestro.recipes.bounds import LAWS
 from vaestro.recipes.calls import TRAINING
+from vaestro.recipes.deterministic import RESTRAINTS
 from vaestro.schedules import RATES
 from vaestro.uses import own
 
@@ -182,7 +185,7 @@ NAMED: Mapping[str, Any] = {
     "recipe": tuple(RECIPES), "likelihood": LIKELIHOODS, "network": NETWORKS, "prior": PRIORS, "prior to fit": FITTED, "covariance": COVARIANCES,
     "posterior": POSTERIORS, "law of latents": LAWS,
     "metric": METRICS, "challenge": CHALLENGES, "data set": SOURCES,
-    "optimiser": OPTIMIZERS, "learning-rate schedule": RATES, "precision": PRECISIONS, "keyword of training": TRAINING, "slope": SLOPES,
+    "optimiser": OPTIMIZERS, "learning-rate schedule": RATES, "precision": PRECISIONS, "keyword of training": TRAINING, "slope": SLOPES, "noise": NOISES, "norm of a Jacobian": NORMS, "restraint of a decoder": RESTRAINTS,
     "estimator": ESTIMATORS, "covariance of inferred latents": INFERRED,
 }  # fmt: skip
 

@@ -16,6 +16,10 @@ class UsageError(VaestroError):
     exit_code = 2
 
 
+class Caveat(UserWarning):
+    """What was asked for is given and is not what it seems to be; the command line prints it as a note."""
+
+
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """'; did you mean ...?' for a near miss among `options`, else the list of them."""
     names = sorted(options)

@@ -19,6 +19,12 @@ def adam(parameters: Iterable[nn.Parameter], learning_rate: float) -> optim.Opti
 
 
 @OPTIMIZERS.register
+def adam_half(parameters: Iterable[nn.Parameter], learning_rate: float) -> optim.Optimizer:
+    """Adam with the short memory, beta_1 = 0.5, of games with an adversary (Radford et al. 2016, section 4)."""
+    return optim.Adam(parameters, learning_rate, betas=(0.5, 0.999), fused=True)
+
+
+@OPTIMIZERS.register
 def adamw(parameters: Iterable[nn.Parameter], learning_rate: float) -> optim.Optimizer:
     """Loshchilov & Hutter 2019: Adam with decoupled weight decay of 0.01."""
     return optim.AdamW(parameters, learning_rate, fused=True)

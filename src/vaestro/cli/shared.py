@@ -3,14 +3,15 @@
 import json
 import math
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
 
-from vaestro.errors import VaestroError
+from vaestro.errors import Caveat, VaestroError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -32,15 +33,23 @@ class Commands(TyperGroup):
     """The commands, with errors that the user can mend told in one sentence on stderr instead of a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; VaestroError ends with its exit code, Ctrl-C with 130."""
+        """Run the command; VaestroError ends with its exit code, Ctrl-C with 130, and a caveat is printed as a note."""
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.simplefilter("always", Caveat)
+                warnings.showwarning = noted
+                return super().invoke(ctx)
         except VaestroError as error:
             typer.echo(f"vaestro: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             typer.echo("vaestro: stopped", err=True)
             raise typer.Exit(INTERRUPTED) from None
+
+
+def noted(message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None) -> None:
+    """A warning on stderr: a caveat as a note, any other as Python shows it."""
+    typer.echo(f"Note: {message}" if issubclass(category, Caveat) else warnings.formatwarning(message, category, filename, lineno, line), err=True)
 
 
 def console(err: bool = False) -> "Console":

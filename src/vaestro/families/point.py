@@ -70,3 +70,12 @@ class Point(Repr):
         """The distribution whose parameters are `h`, with events of `event_dims` axes; raises UsageError when the channels do not divide."""
         (value,) = split(h, 1, self.event_dims)
         return PointDistribution(value, self.event_dims)
+
+
+class UnitPoint(Point):
+    """All mass on sigmoid(h): a picture in unit values, which is what a generator makes of data of levels. Not a density."""
+
+    def __call__(self, h: Tensor) -> Distribution:
+        """The distribution whose value is sigmoid(h); raises UsageError when the channels do not divide."""
+        (logits,) = split(h, 1, self.event_dims)
+        return PointDistribution(logits.sigmoid(), self.event_dims)

@@ -1,7 +1,7 @@
 """Objectives: a loss per row, in nats, from a trace."""
 
 from vaestro.objectives.bounds import ciwae, miwae, renyi
-from vaestro.objectives.discrepancies import imq, matched, mismatch, mmd, rbf, sliced_wasserstein
+from vaestro.objectives.discrepancies import imq, mismatch, mmd, rbf, sliced_wasserstein
 from vaestro.objectives.disentangling import beta_tc, capacities, decomposition, dip, info, stratified, weighted
 from vaestro.objectives.evidence import Objective, elbo, iwae, mean_exp, reconstruction
 from vaestro.objectives.gradients import dreg, reinforce, stl, vimco
@@ -24,7 +24,6 @@ __all__ = [
     "imq",
     "info",
     "iwae",
-    "matched",
     "mean_exp",
     "mismatch",
     "miwae",

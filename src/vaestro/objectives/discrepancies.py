@@ -1,4 +1,4 @@
-"""How far two samples are apart: maximum mean discrepancy and sliced Wasserstein distance, and the objectives that bring latents to their prior by them."""
+"""How far two samples are apart: maximum mean discrepancy and sliced Wasserstein distance, and those of latents and their prior."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from vaestro.core import Trace, draw
 from vaestro.errors import UsageError
 from vaestro.families.base import precise
-from vaestro.objectives.evidence import Objective
 
 Kernel: TypeAlias = Callable[[Tensor], Tensor]  # of squared distances over 2 D, which is what two draws of N(0, I) over [D] are apart on average
 Discrepancy: TypeAlias = Callable[[Float[Tensor, "n d"], Float[Tensor, "m d"]], Float[Tensor, ""]]
@@ -131,20 +130,3 @@ def mismatch(discrepancy: Discrepancy) -> Callable[[Trace], Float[Tensor, ""]]:
         return torch.stack([discrepancy(a, b) for a, b in zip(z, dreams, strict=True)]).mean()
 
     return measure
-
-
-def matched(discrepancy: Discrepancy, weight: float) -> Objective:
-    """-E_q[log p(x|z)] + weight D(q(z), p(z)), q(z) the aggregate posterior of the batch. Nats per row, [b]; it bounds nothing.
-
-    The penalised optimal transport of Tolstikhin et al. 2018, eq. 4, with -log p(x|z) as the cost: half the squared error and a constant under a Gaussian of
-    scale 1. At weight 0 it is `reconstruction`. Raises UsageError for a negative weight, which would drive the latents away from the prior.
-    """
-    if not weight >= 0:
-        raise UsageError(f"a weight of {weight} would drive the latents away from their prior; give 0 or more")
-    measure = mismatch(discrepancy)
-
-    def objective(t: Trace) -> Float[Tensor, " b"]:
-        reconstruction = -t.log_px.mean(0) + t.penalty
-        return reconstruction + weight * measure(t) if weight else reconstruction
-
-    return objective

@@ -9,6 +9,7 @@ from vaestro.priors.exemplar import Exemplar, LeaveOneOut
 from vaestro.priors.flows import flow, maf, spline
 from vaestro.priors.mixtures import DiagonalMixture, FullMixture, GaussianMixture, Vamp, full_mixture, gaussian_mixture, responsibilities, vamp
 from vaestro.priors.strings import CodePrior, OneHotCodePrior, OneHotStrings, Strings, masked_codes, transformer_codes
+from vaestro.priors.two_stage import SecondStage
 
 __all__ = [
     "PRIORS",
@@ -26,6 +27,7 @@ __all__ = [
     "OneHotCodePrior",
     "OneHotStrings",
     "Prior",
+    "SecondStage",
     "StandardNormal",
     "Strings",
     "UniformCodes",

@@ -6,6 +6,7 @@ from vaestro.recipes import (
     classic,
     conditional,
     deep,
+    deterministic,
     discrete,
     disentangled,
     inference,
@@ -13,6 +14,7 @@ from vaestro.recipes import (
     listings,
     posteriors,
     priors,
+    wasserstein,
     weights,
 )
 from vaestro.recipes.book import RECIPES, Entry, Recipe, Training, recipe, solo
@@ -30,6 +32,7 @@ __all__ = [
     "classic",
     "conditional",
     "deep",
+    "deterministic",
     "discrete",
     "disentangled",
     "inference",
@@ -41,5 +44,6 @@ __all__ = [
     "recipe",
     "recorded",
     "solo",
+    "wasserstein",
     "weights",
 ]

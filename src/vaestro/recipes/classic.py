@@ -37,7 +37,7 @@ def vae(
     paper="Hinton & Salakhutdinov 2006, Reducing the Dimensionality of Data with Neural Networks",
     formula="max log p(x | z = f(x)), with q(z|x) a point: no KL, hence no likelihood",
     published="no density; its reconstruction error bounds from below what a VAE of the same size can reach",
-    lacks={"density": "its posterior is a point, so it bounds no likelihood"},
+    lacks={"density": "its posterior is a point, so it bounds no likelihood", "prior": "nothing makes its codes follow the prior that it draws from"},
 )
 def ae(schema: Schema, latents: Count = 40, network: Net = mlp, hidden: Widths | None = None, likelihood: Likely = default_likelihood) -> Recipe:
     """The plain autoencoder: reconstruction alone, nothing that makes its latents follow the prior."""

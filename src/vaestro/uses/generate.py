@@ -1,5 +1,6 @@
 """New rows from the prior."""
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -7,14 +8,28 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaestro.core import Draw
+from vaestro.errors import Caveat
 from vaestro.models import conditions_of
+from vaestro.recipes import RECIPES
 from vaestro.seeds import mix
 from vaestro.training.runs import Run
 from vaestro.uses.given import Given, all_classes, settle
 
 
+def caveat(run: Run) -> str:
+    """What should be known of draws of a run's prior, in one sentence: that no code follows it; nothing where all is well, as after a prior was fitted."""
+    call = run.about["call"]
+    name = call.partition(":")[0]
+    reason = RECIPES[name].lacks.get("prior") if name in RECIPES else None
+    if reason is None or any("prior" in stage for stage in run.about.get("stages", [])):
+        return ""
+    return f"{call}: {reason}, so these rows start where no data are; fit one to its codes first: vaestro fit-prior {run.name} gmm:components=10"
+
+
 def _dreams(run: Run, n: int, seed: int, given: Given | None, read: Callable[[Draw], Tensor]) -> Tensor:
     """What `read` sees in `n` dreams under a seed, torch's own generator left alone; it reads there, for a mean may draw too, where it is an estimate."""
+    if said := caveat(run):
+        warnings.warn(said, Caveat, stacklevel=3)
     values = settle(run, n, all_classes(run, n, given))
     told = {name: values.pop(name) for name in conditions_of(run.model) if name in values}
     with torch.random.fork_rng(devices=[]):
@@ -26,7 +41,8 @@ def generate(run: Run, n: int = 16, seed: int = 0, given: Given | None = None) -
     """The mean of p(x | z) at `n` draws z ~ p(z): [n, *shape] in unit values, as the field's pictures are usually shown.
 
     `given` are values of fields that the model is told, or of sites beside x: `{"label": 7}`, a class by number or name, one value or n of them. A model that
-    is told a class and is given none makes as many of each, in order; other conditions are those of training rows. Raises UsageError for what cannot be given.
+    is told a class and is given none makes as many of each, in order; other conditions are those of training rows. Raises UsageError for what cannot be given;
+    warns with a Caveat where nothing ever made the codes of the model follow its prior, as in a plain autoencoder.
     """
     return _dreams(run, n, seed, given, lambda x: x.prior.mean)
 
