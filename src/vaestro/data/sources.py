@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 
 from vaestro.data.cache import Progress, cache_folder, silent
+from vaestro.data.dsprites import SPRITES, Sprites
 from vaestro.data.fetch import Origin
 from vaestro.data.kinds import Array, Encoding
 from vaestro.data.prepare.idx import read_idx
@@ -151,7 +152,7 @@ def digit_intensities(path: Path | None, offline: bool, progress: Progress) -> R
     return {s: (np.rint(x * (255 / 16)).astype(np.uint8), y) for s, (x, y) in digit_levels(path, offline, progress).items()}
 
 
-SOURCES: Registry[Source] = Registry("data set")
+SOURCES: Registry[Source | Sprites] = Registry("data set")
 DYNAMIC = "Training rows are drawn anew at each reading with P(x = 1) = intensity / 255; validation and test rows were drawn once with a stated seed."
 STATIC = "Every row was drawn once with a stated seed; these are not the rows of any published fixed binarisation and are not comparable with them."
 GREY = "Grey values as they are."
@@ -193,6 +194,8 @@ for source in (
 ):
     SOURCES.add(source.name, source)
 SOURCES.add("fashion-mnist", SOURCES["fashion-mnist-grey"])
+for sprites in SPRITES:
+    SOURCES.add(sprites.name, sprites)
 
 
 def get(name: str, path: Path | str | None = None, offline: bool = False, progress: Progress = silent) -> Dataset:

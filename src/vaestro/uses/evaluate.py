@@ -15,6 +15,7 @@ from vaestro.data.rows import Rows, order
 from vaestro.data.store import Dataset
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.metrics import METRICS, Cost, Report, Subject, measure
+from vaestro.evaluation.metrics.disentanglement import known_factors
 from vaestro.models import conditions_of
 from vaestro.training.files import digest, read_json, write_bytes, write_json
 from vaestro.training.loop import weights
@@ -79,8 +80,9 @@ def evaluate(run: Run, protocol: Protocol = USUAL) -> Evaluation:
 
     cost = Cost(run.about["parameters"], run.about.get("seconds", math.nan), run.about.get("done_steps", 0))
     answers = answered(run, data, protocol.split, index)
-    subject = Subject(run.model, rows, run.field, protocol.samples, protocol.seed, run.about["call"], {}, cost, answers)
-    report = measure((*NAMES, *(("classification_error",) if answers else ())), subject)
+    factors = known_factors(data.split(protocol.split), data.schema, index.numpy())
+    subject = Subject(run.model, rows, run.field, protocol.samples, protocol.seed, run.about["call"], {}, cost, answers, factors)
+    report = measure((*NAMES, *(("classification_error",) if answers else ()), *(("mig",) if factors else ())), subject)
     about = _about(run, protocol._replace(rows=len(index)), report)
     if "nll" in report.scores:
         found = subject.likelihood

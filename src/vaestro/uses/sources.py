@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from vaestro.data.dsprites import Sprites
 from vaestro.data.schema import Field
 from vaestro.data.sources import SOURCES, Source
 from vaestro.data.store import HEADER
@@ -15,7 +16,7 @@ def kind_in_words(field: Field) -> str:
     return f"{type(kind).__name__}{f'({inside})' if inside else ''}{f' {shape}' if shape else ''}"
 
 
-def source_card(source: Source) -> dict[str, Any]:
+def source_card(source: Source | Sprites) -> dict[str, Any]:
     """What is known of a named data set before it is fetched."""
     return {
         "name": source.name,

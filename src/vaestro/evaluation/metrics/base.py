@@ -36,6 +36,7 @@ class Need(Enum):
     FEATURES = "a feature network"
     COST = "the cost of training"
     LABELS = "a model that tells classes apart, and labels"
+    FACTORS = "data with known factors"
 
 
 @dataclass(frozen=True)
