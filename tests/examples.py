@@ -9,6 +9,7 @@ from vaestro import families as f
 from vaestro.conditional import Conditional
 from vaestro.data.schema import Binary, Field
 from vaestro.families import Family
+from vaestro.families.perceptual import FocalFrequency, MsSsim
 from vaestro.networks import mlp
 from vaestro.priors import PRIORS
 from vaestro.testing import Grid, levels, line
@@ -61,6 +62,9 @@ FAMILIES: dict[str, Example] = {
     "ZeroInflated": example(f.ZeroInflated(f.Poisson(3)), counts(200)),
     "ZeroInflated NegativeBinomial": example(f.ZeroInflated(f.NegativeBinomial(1)), counts(4000)),
     "Point": example(f.Point(1), line(-5, 5)),
+    "UnitPoint": example(f.UnitPoint(3), line(0, 1)),
+    "Perceptual": example(f.Perceptual(MsSsim(), 2.0), line(0, 1)),
+    "Perceptual by frequency": example(f.Perceptual(FocalFrequency(), 2.0), line(0, 1)),
     "Binned": example(f.Binned(f.Gaussian(3), 256), levels(256)),
     "Binned of two levels": example(f.Binned(f.Gaussian(1), 2), levels(2)),
     "Binned FixedGaussian": example(f.Binned(f.FixedGaussian(1.0, 3), 16), levels(16)),

@@ -96,7 +96,7 @@ def _run(r: Result) -> str:
 
 
 def pictures(shows: Shows) -> str:
-    """Samples, originals above their reconstructions, and the map of the latents, of the first seed."""
+    """Samples, and of a model that encodes originals above their reconstructions and the map of the latents, of the first seed."""
     if not shows:
         return ""
     seed, seen = min(shows.items())

@@ -14,16 +14,15 @@ from vaestro.core import Batch
 from vaestro.data.rows import Rows
 from vaestro.data.schema import Category, Count, Real
 from vaestro.data.store import Dataset
-from vaestro.evaluation.judge import Features, Pca, load
+from vaestro.evaluation.judge import Features, Judge, Pca, load
 from vaestro.evaluation.metrics import METRICS, Cost, Report, Subject, measure
 from vaestro.evaluation.metrics.base import Need
-from vaestro.evaluation.metrics.disentanglement import known_factors
 from vaestro.evaluation.metrics.subject import is_picture
 from vaestro.evaluation.scope import forked
 from vaestro.models import conditions_of
 from vaestro.training.runs import Run
 from vaestro.uses.evaluate import answered, fixed_rows
-from vaestro.uses.generate import generate
+from vaestro.uses.generate import means as generate
 from vaestro.uses.reconstruct import reconstruct
 
 SCORE_SEED = 0  # one for all entries, so that they are compared on the same random numbers
@@ -43,8 +42,7 @@ def subject(run: Run, data: Dataset, challenge: Challenge, tier: Tier) -> Subjec
         return (test.batch(i.to(device)) for i in index.split(AT_ONCE))
 
     cost = Cost(run.about["parameters"], run.about["seconds"], run.about["done_steps"])
-    told, factors = answered(run, data, "test", index), known_factors(data.split("test"), data.schema, index.numpy())
-    return Subject(run.model, rows, run.field, tier.samples, SCORE_SEED, run.about["call"], networks(challenge, data), cost, told, factors)
+    return Subject(run.model, rows, run.field, tier.samples, SCORE_SEED, run.about["call"], networks(challenge, data), cost, answered(run, data, "test", index))
 
 
 def networks(challenge: Challenge, data: Dataset) -> dict[str, Features]:
@@ -65,7 +63,7 @@ def components(data: Dataset) -> Pca:
 def score(run: Run, data: Dataset, challenge: Challenge, tier: Tier) -> tuple[Report, Arrays, Arrays]:
     """All metrics of a run, the rows of those that are means over rows, and what there is to see."""
     judged = subject(run, data, challenge, tier)
-    report = of_x_alone(run, measure(challenge.rules.metrics, judged))
+    report = fairly_judged(run, of_x_alone(run, measure(challenge.rules.metrics, judged)))
     found, _ = cells(report)
     rows = {n: s.rows for n, s in report.scores.items() if s.rows is not None and n in found}
     return report, rows, show(run, data, judged)
@@ -81,6 +79,15 @@ def of_x_alone(run: Run, report: Report) -> Report:
     return Report({n: s for n, s in report.scores.items() if n not in barred}, {**report.refused, **dict.fromkeys(barred, reason)})
 
 
+def fairly_judged(run: Run, report: Report) -> Report:
+    """The report without what a judge says of a model that learnt to please it."""
+    if not any(isinstance(part, Judge) for part in run.recipe.parts.modules()):
+        return report
+    reason = f"{run.about['call']} was trained on the layers of the judge itself"
+    barred = {n for n in report.scores if n.endswith("_judge")}
+    return Report({n: s for n, s in report.scores.items() if n not in barred}, {**report.refused, **dict.fromkeys(barred, reason)})
+
+
 def speed(run: Run) -> float:
     """Generated rows a second: the median of three batches after a first one, with the threads that the result names."""
     times = []
@@ -92,23 +99,37 @@ def speed(run: Run) -> float:
 
 
 def show(run: Run, data: Dataset, judged: Subject) -> Arrays:
-    """What a reader of the report sees: samples, rows beside their reconstructions, a map of the latents, and the curves of the losses."""
+    """What a reader of the report sees: samples, rows beside their reconstructions, a map of the latents, and the curves of the losses.
+
+    Of a model without a posterior there are no reconstructions and no map.
+    """
     seen: dict[str, np.ndarray] = {**curves(run)}
-    codes = judged.reconstructions.means
-    test = data.split("test")
-    index = fixed_rows(test.rows, len(codes))
-    seen["map"] = plane(codes).astype(np.float32)
-    kind = data.schema["label"].kind if "label" in data.schema else None
-    if isinstance(kind, Category):
-        seen["labels"] = np.asarray(test.arrays["label"])[index.numpy()].astype(np.int32)
-        seen["classes"] = np.array(kind.names or [str(i) for i in range(kind.n)])
+    if judged.encodes:
+        seen |= mapped(data, judged.reconstructions.means)
     if is_picture(run.field):
         x = torch.cat([torch.as_tensor(b["x"]) for b in judged.rows()])[:BESIDE]
         ends = (float(x.min()), float(x.max())) if isinstance(run.field.kind, Count | Real) else (0.0, 1.0)
-        given = {n: np.asarray(test.arrays[n])[index[: len(x)].numpy()] for n in conditions_of(run.model)}
-        pictures = {"originals": x, "reconstructions": reconstruct(run, x, given=given), "samples": generate(run, SAMPLES)}
+        pictures = {**(beside(run, data, judged, x) if judged.encodes else {}), "samples": generate(run, SAMPLES)}
         seen |= {name: levels(images, *ends) for name, images in pictures.items()}
     return seen
+
+
+def mapped(data: Dataset, codes: np.ndarray) -> dict[str, np.ndarray]:
+    """A map of the codes [n, latents] of the fixed test rows, and their labels where there are any."""
+    test, seen = data.split("test"), {"map": plane(codes).astype(np.float32)}
+    kind = data.schema["label"].kind if "label" in data.schema else None
+    if isinstance(kind, Category):
+        seen["labels"] = np.asarray(test.arrays["label"])[fixed_rows(test.rows, len(codes)).numpy()].astype(np.int32)
+        seen["classes"] = np.array(kind.names or [str(i) for i in range(kind.n)])
+    return seen
+
+
+def beside(run: Run, data: Dataset, judged: Subject, x: Tensor) -> dict[str, Tensor]:
+    """The first of the fixed test rows, `x`, and their reconstructions."""
+    test = data.split("test")
+    index = fixed_rows(test.rows, len(judged.reconstructions.means))[: len(x)]
+    given = {n: np.asarray(test.arrays[n])[index.numpy()] for n in conditions_of(run.model)}
+    return {"originals": x, "reconstructions": reconstruct(run, x, given=given)}
 
 
 def levels(images: Tensor, low: float = 0.0, high: float = 1.0) -> np.ndarray:

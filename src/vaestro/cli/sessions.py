@@ -112,7 +112,7 @@ def finish(run: Run, as_json: bool) -> None:
     why = "" if about["ended"] == "budget" else f" ({about['ended']})"
     to = console()
     to.print(f"\nTrained {about['call']} on {run.schema.name}: {about['done_steps']} steps in {about['seconds']:.1f} s{why}.", markup=False)
-    to.print(f"Score:  {about['validation']:.2f} nats a row on validation rows", markup=False)
+    to.print(f"Score:  {about['validation']:.5g} {about.get('unit', 'nats a row')} on validation rows", markup=False)
     to.print(f"Folder: {run.folder}", markup=False)
     picture = "grid.png" if len(run.field.shape) == 3 else "rows.csv"
     to.print(f"Next:   vaestro evaluate {name}\n        vaestro diagnose {name}\n        vaestro generate {name} -n 64 -o {picture}", markup=False)

@@ -85,7 +85,11 @@ def print_diagnosis(run: "Run", found: "Diagnosis", as_json: bool) -> None:
         return
     s = found.signs
     kl = "" if s.kl is None else f", KL {s.kl:.2f} nats a row"
-    say(f"{run.name}: {s.active_units} of {s.latents} latents move with the data, {s.informative} of them tell something{kl}; {s.rows:,} validation rows.")
+    if not s.latents:
+        apart = "" if s.spread is None else f"; its samples lie {s.spread:.0%} as far apart as rows do"
+        say(f"{run.name}: it has no posterior, so only its samples can be judged{apart}; {s.rows:,} validation rows.")
+    else:
+        say(f"{run.name}: {s.active_units} of {s.latents} latents move with the data, {s.informative} of them tell something{kl}; {s.rows:,} validation rows.")
     for f in found.findings:
         heading(f"\n{f.name}")
         say(f"  What shows it: {f.cause}.\n  What to try:   {f.remedy}.")

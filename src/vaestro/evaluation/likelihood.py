@@ -119,7 +119,8 @@ def _refuse_unnormalised(trace: Trace, name: str) -> None:
         if d.posterior is not None and not normalised(d.posterior):
             raise UsageError(f"{name} has no density: its posterior of {site!r} is a point; use reconstruction error instead")
         if not normalised(d.prior):
-            raise UsageError(f"{name} has no density: what it says of {site!r} does not integrate to one; use reconstruction error instead")
+            instead = "use reconstruction error instead" if trace.latents else "it has no posterior either: its samples alone can be judged"
+            raise UsageError(f"{name} has no density: what it says of {site!r} does not integrate to one; {instead}")
 
 
 def _wide(number: Tensor, samples: int, rows: int) -> Tensor:

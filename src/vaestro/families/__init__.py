@@ -11,9 +11,10 @@ from vaestro.families.gaussian import FixedGaussian, Gaussian, SharedGaussian
 from vaestro.families.inflated import ZeroInflated
 from vaestro.families.interval import log_interval
 from vaestro.families.laplace import Laplace
-from vaestro.families.likelihoods import LIKELIHOODS, default_likelihood, fitting
+from vaestro.families.likelihoods import LIKELIHOODS, default_likelihood, fitting, generated
 from vaestro.families.logistic import Logistic, LogisticMixture
-from vaestro.families.point import Point
+from vaestro.families.perceptual import Perceptual
+from vaestro.families.point import Point, UnitPoint
 from vaestro.families.scaled import TrackedGaussian, best_scale, rescaled
 from vaestro.families.student import Student
 from vaestro.families.unit import ContinuousBernoulli
@@ -33,15 +34,18 @@ __all__ = [
     "Logistic",
     "LogisticMixture",
     "NegativeBinomial",
+    "Perceptual",
     "Point",
     "Poisson",
     "SharedGaussian",
     "Student",
     "TrackedGaussian",
+    "UnitPoint",
     "ZeroInflated",
     "best_scale",
     "default_likelihood",
     "fitting",
+    "generated",
     "log_interval",
     "outputs",
     "rescaled",

@@ -15,7 +15,8 @@ from vaestro.families.gaussian import FixedGaussian, Gaussian, SharedGaussian
 from vaestro.families.inflated import ZeroInflated
 from vaestro.families.laplace import Laplace
 from vaestro.families.logistic import Logistic, LogisticMixture
-from vaestro.families.point import Point
+from vaestro.families.perceptual import Distance, FocalFrequency, MsSsim, Perceptual
+from vaestro.families.point import Point, UnitPoint
 from vaestro.families.scaled import TrackedGaussian
 from vaestro.families.student import Student
 from vaestro.families.unit import ContinuousBernoulli
@@ -195,3 +196,29 @@ def logistic_mixture(field: Field) -> Family:
 def point(field: Field) -> Family:
     """All mass on one value; not a density, so no report calls it nats."""
     return Point(len(field.shape))
+
+
+_PICTURES = "it compares pictures in unit values, which have a black and a white"
+
+
+def _perceptual(distance: Distance, field: Field) -> Family:
+    if len(field.shape) != 3:
+        raise UsageError(f"field {field.name!r} is shaped {field.shape}, and a perceptual likelihood compares pictures [C, H, W]; use likelihood=default")
+    return Perceptual(distance)
+
+
+@_fits(_discrete, _PICTURES)
+def ms_ssim(field: Field) -> Family:
+    """The multi-scale structural similarity of pictures (Wang et al. 2003), as C H W (1 - MS-SSIM); not a density, so no report calls it nats."""
+    return _perceptual(MsSsim(), field)
+
+
+@_fits(_discrete, _PICTURES)
+def focal_frequency(field: Field) -> Family:
+    """The squared error of each frequency, the worst ones weighing most (Jiang et al. 2021); not a density, so no report calls it nats."""
+    return _perceptual(FocalFrequency(), field)
+
+
+def generated(field: Field) -> Family:
+    """What a generator without a likelihood makes of a field: a point, in unit values where the data have levels."""
+    return (UnitPoint if _discrete(field.kind) else Point)(len(field.shape))

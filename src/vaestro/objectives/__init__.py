@@ -5,6 +5,8 @@ from vaestro.objectives.discrepancies import imq, mismatch, mmd, rbf, sliced_was
 from vaestro.objectives.disentangling import beta_tc, capacities, decomposition, dip, info, stratified, weighted
 from vaestro.objectives.evidence import Objective, elbo, iwae, mean_exp, reconstruction
 from vaestro.objectives.gradients import dreg, reinforce, stl, vimco
+from vaestro.objectives.likeness import energy, squared_error
+from vaestro.objectives.perceptual import perceived
 from vaestro.objectives.thermodynamic import tvo, tvo_upper
 from vaestro.objectives.weights import by_dimension, by_site, capacity, free_bits, optimal_scale, rate
 
@@ -20,6 +22,7 @@ __all__ = [
     "dip",
     "dreg",
     "elbo",
+    "energy",
     "free_bits",
     "imq",
     "info",
@@ -29,12 +32,14 @@ __all__ = [
     "miwae",
     "mmd",
     "optimal_scale",
+    "perceived",
     "rate",
     "rbf",
     "reconstruction",
     "reinforce",
     "renyi",
     "sliced_wasserstein",
+    "squared_error",
     "stl",
     "stratified",
     "tvo",

@@ -1,12 +1,14 @@
 """Plays: who moves, on what loss, in what order."""
 
-from vaestro.plays.adversarial import vae_gan
+from vaestro.plays.adversarial import bigan, gan, vae_gan
 from vaestro.plays.around import priced, telling
 from vaestro.plays.codes import cooled, enumerated
 from vaestro.plays.disentangling import factor
 from vaestro.plays.inference import Lead, lagging, mutual_information
+from vaestro.plays.introspective import Betas, soft_intro
 from vaestro.plays.moves import Clock, Move, Play, alone, annealed, terms_of
 from vaestro.plays.paths import dreg, stl
+from vaestro.plays.perceptual import beside
 from vaestro.plays.score import Baseline, nvil, scored, without_path
 from vaestro.plays.settling import settled
 from vaestro.plays.wake_sleep import piwae, rws
@@ -14,6 +16,7 @@ from vaestro.plays.weights import Multiplier, curriculum, easiest, geco
 
 __all__ = [
     "Baseline",
+    "Betas",
     "Clock",
     "Lead",
     "Move",
@@ -21,12 +24,15 @@ __all__ = [
     "Play",
     "alone",
     "annealed",
+    "beside",
+    "bigan",
     "cooled",
     "curriculum",
     "dreg",
     "easiest",
     "enumerated",
     "factor",
+    "gan",
     "geco",
     "lagging",
     "mutual_information",
@@ -36,6 +42,7 @@ __all__ = [
     "rws",
     "scored",
     "settled",
+    "soft_intro",
     "stl",
     "telling",
     "terms_of",

@@ -41,6 +41,9 @@ class Training:
     precision: Annotated[torch.dtype, PRECISIONS] = torch.float32
 
 
+NATS = "nats a row"
+
+
 class Told(NamedTuple):
     """A field that training rows alone show, and of them only some: the labels of a semi-supervised model."""
 
@@ -61,6 +64,7 @@ class Recipe:
     samples: int = 1  # draws that the score takes
     fields: tuple[str, ...] = ("x",)  # the only fields of the data that the model is shown
     told: Told | None = None  # what training rows show it beside these, and no other rows
+    unit: str = NATS  # of the score
 
     @property
     def model(self) -> Model:

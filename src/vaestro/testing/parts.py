@@ -45,7 +45,7 @@ def check_family(family: Family, h: Tensor, grid: Grid, samples: int = 20_000) -
     check_family_precision(family, h, grid)
     if not normalised(family(h)):
         dist = family(h)
-        assert torch.equal(dist.sample((2,)), h.expand(2, *h.shape)), f"{family!r} is a point, so its samples must be its value"
+        assert torch.equal(dist.sample((2,)), dist.mean.expand(2, *dist.mean.shape)), f"{family!r} is a point, so its samples must be its value"
         return
     check_family_mass(family, h, grid)
     check_family_samples(family, h, grid, samples)

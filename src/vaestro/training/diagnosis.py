@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from vaestro.codes import used_in
-from vaestro.core import Batch, Draw, Model, Site, Trace, run
+from vaestro.core import Batch, Draw, Model, Site, Trace, normalised, run
 from vaestro.data.rows import Rows
 from vaestro.data.schema import Binary, Count
 from vaestro.evaluation.metrics import METRICS, Subject, active, high_power
 from vaestro.evaluation.scope import evaluating, forked
+from vaestro.recipes.book import NATS
 from vaestro.training.monitor import FEW, informative, kl_by_dimension, shares
 from vaestro.training.record import Line
 from vaestro.training.runs import Run
@@ -38,7 +39,7 @@ class Signs:
     informative: int  # latents that carry 0.1 nats a row or more
     kl: float | None  # nats a row; none where the posterior is a point
     kl_per_dimension: dict[str, list[float]]  # by site, nats, where it splits into dimensions
-    gain: float  # nats a row that the decoder loses when it is given another row's latents
+    gain: float | None  # nats a row that the decoder loses when it is given another row's latents; none where what it says are no nats
     off_prior: float  # nats a latent by which encoded rows are less likely under the prior than its own draws
     sharpness: float | None  # power of reconstructions at high frequencies over the data's; none where that says nothing
     sample_sharpness: float | None
@@ -46,6 +47,8 @@ class Signs:
     log: list[Line]
     codes_used: float | None = None  # the share of all codes that the rows use; none without codes
     perplexity: float | None = None  # of the codes' frequencies: as many codes, used evenly, would tell as much
+    spread: float | None = None  # of a model without latents of rows: how far apart its samples lie, over how far apart rows do
+    unit: str = NATS  # of the log's validation
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,9 @@ def examine(model: Model, held_out: Rows, rows: int, of: Run) -> Signs:
         torch.manual_seed(0)
         batch = held_out.batch(torch.arange(rows))
         trace = model(batch)
-        gain = float((trace.log_px - shuffled(model, batch, trace).log_px).mean())
+        if not trace.latents:
+            return unencoded(model, trace, of)
+        gain = float((trace.log_px - shuffled(model, batch, trace).log_px).mean()) if normalised(trace["x"].prior) else None
         off = off_prior(model, trace)
         drawn = high_power(model.generate(250)["x"].prior.mean) if clear else None
         kl, nats = (kl_by_dimension(trace), float(trace.kl.mean())) if trace.normalised else ({}, None)
@@ -89,12 +94,26 @@ def examine(model: Model, held_out: Rows, rows: int, of: Run) -> Signs:
     data_power = subject.reconstructions.high_data.mean() if sharp is not None else 1.0
     means = subject.reconstructions.means
     latents, units = means.shape[1], int(active(means).sum())
+    used = shares([used_in(trace)])
     return Signs(
         rows, latents, units, informative(latents, units, kl.values()), nats,
         {n: k.tolist() for n, k in kl.items()}, gain, off,
         sharp, None if sharp is None or drawn is None else float(drawn.mean()) / float(data_power), int(of.about.get("skipped", 0)), of.log(),
-        *shares([used_in(trace)]).values(),
+        used.get("codes_used"), used.get("perplexity"), unit=unit_in(of),
     )  # fmt: skip
+
+
+def unencoded(model: Model, trace: Trace, of: Run) -> Signs:
+    """The signs of a model without a posterior: there are only its samples to look at."""
+    rows = trace["x"].value.flatten(1)
+    made = model.generate(len(rows))["x"].value.flatten(1)
+    spread = float(torch.pdist(made).mean() / torch.pdist(rows).mean()) if len(rows) > 1 else None
+    return Signs(len(rows), 0, 0, 0, None, {}, None, 0.0, None, None, int(of.about.get("skipped", 0)), of.log(), spread=spread, unit=unit_in(of))
+
+
+def unit_in(of: Run) -> str:
+    """What a run's validation counts in."""
+    return str(of.about.get("unit", NATS))
 
 
 def shuffled(model: Model, batch: Batch, trace: Trace) -> Trace:
@@ -145,11 +164,21 @@ def dead(s: Signs) -> Iterable[Finding]:
 
 def ignored(s: Signs) -> Iterable[Finding]:
     """A decoder that does without its latents."""
-    if s.gain < 1.0:
+    if s.gain is not None and s.gain < 1.0:
         yield Finding(
             "the decoder ignores z",
             f"giving a row the latents of another costs only {s.gain:.2f} nats: the output hardly depends on them",
             "weaken the decoder or strengthen what the latents earn: warm_up=0.2, a smaller beta, free_bits_vae, or train longer",
+        )
+
+
+def narrow(s: Signs) -> Iterable[Finding]:
+    """Samples that are all alike."""
+    if s.spread is not None and s.spread < 0.7:
+        yield Finding(
+            "mode collapse",
+            f"samples lie {s.spread:.0%} as far apart as rows do: they miss a part of the data",
+            "a larger penalty on the critic's slope (10), a lower learning_rate, longer training, or a model that pays for every row, such as vae",
         )
 
 
@@ -187,7 +216,9 @@ def broken(s: Signs) -> Iterable[Finding]:
     scores = [line["validation"] for line in s.log if "validation" in line]
     if len(scores) > 2 and scores[-1] > scores[0]:
         yield Finding(
-            "divergence", f"validation went from {scores[0]:.1f} to {scores[-1]:.1f} nats: training made it worse", "lower learning_rate by ten, or set clip=10"
+            "divergence",
+            f"validation went from {scores[0]:.5g} to {scores[-1]:.5g} {s.unit}: training made it worse",
+            "lower learning_rate by ten, or set clip=10",
         )
 
 
@@ -204,11 +235,11 @@ def fit(s: Signs) -> Iterable[Finding]:
     if last - best > 0.01 * size:
         yield Finding(
             "overfitting",
-            f"validation was {best:.1f} nats at its best and ended at {last:.1f}",
+            f"validation was {best:.5g} {s.unit} at its best and ended at {last:.5g}",
             "stop early (patience=5), use a smaller network, or more data",
         )
     elif fell > 0.01 * size:
-        yield Finding("stopped early", f"validation still fell by {fell:.1f} nats in the last fifth", "train longer: --seconds or --steps")
+        yield Finding("stopped early", f"validation still fell by {fell:.3g} {s.unit} in the last fifth", "train longer: --seconds or --steps")
 
 
-RULES: tuple[Callable[[Signs], Iterable[Finding]], ...] = (collapse, dead, ignored, off, blurred, broken, fit)
+RULES: tuple[Callable[[Signs], Iterable[Finding]], ...] = (collapse, dead, ignored, narrow, off, blurred, broken, fit)

@@ -73,7 +73,7 @@ def latents_of(model: Model, x: Tensor) -> tuple[dict[str, torch.Size], Tensor]:
         torch.manual_seed(0)
         trace: Trace = run(model.program({"x": x}), lambda site: take(site, (len(x),), {"x": x}.get(site.name)))
     drawn = [d.value.flatten(1).to(x.dtype) for d in trace.latents.values()]
-    return {name: d.prior.event_shape for name, d in trace.latents.items()}, torch.cat(drawn, 1)
+    return {name: d.prior.event_shape for name, d in trace.latents.items()}, torch.cat([x.new_zeros(len(x), 0), *drawn], 1)
 
 
 def export_onnx(of: Run, path: Path) -> list[tuple[Path, str]]:
@@ -115,6 +115,8 @@ def _refuse(of: Run) -> None:
         raise UsageError(f"{of.about['call']} is told {conditions[0]!r} beside x, and the files of an export read x or latents alone; use the run itself")
     if len(of.model.observed) > 1:
         raise UsageError(f"{of.about['call']} has classes among its latents, which an export cannot draw; use the run itself, or vaestro.classify")
+    if not latents_of(of.model, torch.zeros(1, *of.field.shape))[0]:
+        raise UsageError(f"{of.about['call']} has no posterior, so there is no encoder to export; export a run of bigan or vae")
     if isinstance(of.model, SemiAmortised) and of.model.ascent.steps:
         raise UsageError(f"{of.about['call']} refines its latents by gradients, which no file can hold; use vaestro.embed, or export a run of vae")
 

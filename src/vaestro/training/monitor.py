@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from vaestro.codes import Usage, numbered, used_in
-from vaestro.core import Batch, Trace, centre
+from vaestro.core import Batch, Trace, centre, normalised
 from vaestro.evaluation.metrics.reconstruction import ACTIVE
 from vaestro.recipes import Recipe
+from vaestro.recipes.book import NATS
 from vaestro.training.record import Line
 
 INFORMATIVE = 0.1  # nats a row that a latent must carry to count as in use
@@ -54,24 +55,36 @@ def informative(latents: int, active: int, kl: Iterable[Tensor]) -> int:
     return int((torch.cat(split) > INFORMATIVE).sum()) if sum(len(k) for k in split) == latents else active
 
 
+def unit_of(recipe: Recipe, batch: Batch) -> str:
+    """What a recipe's score counts in: nats only where what the model says of the data is a density."""
+    observed = [d for n, d in recipe.model(batch).items() if n in recipe.model.observed]
+    own = recipe.unit == NATS and not all(normalised(d.prior) for d in observed)
+    return "of the likelihood's own unit, no nats," if own else recipe.unit
+
+
 @torch.no_grad()
 def vital_signs(recipe: Recipe, batches: Iterable[Batch], progress: float) -> Line:
-    """`validation` (the recipe's own score, nats a row), `active_units`, and a `note` where most latents are idle; called at each validation.
+    """`validation` (the recipe's own score), `active_units`, and a `note` where most latents are idle; called at each validation.
 
-    For discrete latents also `codes_used`, the share of all codes that these rows use, and their `perplexity`.
+    A model without a posterior has its score alone. For discrete latents also `codes_used`, the share of all codes that these rows use, and their `perplexity`.
     """
     scores, means, kls, counts = [], [], [], []
     for batch in batches:
         trace = recipe.model(batch, recipe.samples)
         scores.append(recipe.score(trace))
+        if not trace.latents:
+            continue
         means.append(torch.cat(list(moving(trace).values()), -1))
         counts.append(used_in(trace))
         kls.append(list(kl_by_dimension(trace).values()))
+    validation = float(torch.cat(scores).mean())
+    if not means:
+        return {"validation": validation}
     used = torch.cat(means).var(0, correction=0) > ACTIVE
     active, latents = int(used.sum()), len(used)
     busy = informative(latents, active, (torch.stack(site).mean(0) for site in zip(*kls, strict=True)))
     note = {"note": f"posterior collapse: {busy} of {latents} latents in use"} if progress > SETTLED and busy < FEW * latents else {}
-    return {"validation": float(torch.cat(scores).mean()), "active_units": active, **shares(counts), **note}
+    return {"validation": validation, "active_units": active, **shares(counts), **note}
 
 
 def shares(counts: Iterable[Tensor | None]) -> dict[str, float]:

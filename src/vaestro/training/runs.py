@@ -164,7 +164,12 @@ def _finish(trainer: Trainer, about: dict[str, Any]) -> Run:
     step = trainer.loop.n
     sha256 = save_tensors(trainer.folder / WEIGHTS, trainer.final(), {"step": step})
     done = {"status": "done", "ended": ended, "done_steps": step, "seconds": round(trainer.progress.elapsed, 2), "weights_sha256": sha256}
-    numbers = {"validation": trainer.progress.score, "skipped": int(trainer.loop.skipped), "too_large": int(trainer.loop.too_large)}
+    numbers = {
+        "validation": trainer.progress.score,
+        "unit": trainer.unit(),
+        "skipped": int(trainer.loop.skipped),
+        "too_large": int(trainer.loop.too_large),
+    }
     write_json(trainer.folder / ABOUT, about | done | numbers)
     return replace(open_run(trainer.folder, trainer.plan.call), held=trainer.plan.data)
 

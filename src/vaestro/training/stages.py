@@ -157,7 +157,8 @@ def encode(model: Model, rows: Rows, site: str, draws: int, seed: int) -> Tensor
                 torch.manual_seed(mix(seed, number, i))
                 trace = model(rows.batch(index))
                 if list(trace.latents) != [site]:
-                    raise UsageError(f"the model has the latents {', '.join(trace.latents)}, and a prior is fitted to one alone; use a recipe such as vae")
+                    held = f"the latents {', '.join(trace.latents)}" if trace.latents else "no posterior"
+                    raise UsageError(f"the model has {held}, and a prior is fitted to one alone; use a recipe such as vae")
                 found.append(trace[site].value[0])
     return torch.cat(found).clone()  # outside of inference, so that gradients may pass
 

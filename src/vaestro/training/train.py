@@ -22,7 +22,7 @@ from vaestro.training.device import choose
 from vaestro.training.feed import ToldRows, feed
 from vaestro.training.files import load_tensors, save_tensors
 from vaestro.training.loop import Fetch, Loop, weights
-from vaestro.training.monitor import vital_signs
+from vaestro.training.monitor import unit_of, vital_signs
 from vaestro.training.record import Line, Log, cut_back
 
 LOGS, CHECKS = 100, 20  # lines of the log and validations in a run
@@ -140,6 +140,11 @@ class Trainer:
             self.checkpoint()
             raise
         return "budget"
+
+    def unit(self) -> str:
+        """What the validation score counts in, as it shows on a row."""
+        with self._quiet(3), evaluating(self.recipe.parts):
+            return unit_of(self.recipe, self.rows["validation"].batch(torch.arange(1)))
 
     @property
     def checks(self) -> int:

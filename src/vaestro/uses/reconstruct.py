@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaestro.core import Trace
+from vaestro.errors import UsageError
 from vaestro.seeds import mix
 from vaestro.training.monitor import posterior_means
 from vaestro.training.runs import Run
@@ -19,8 +21,16 @@ def reconstruct(run: Run, x: Float[Tensor, "b ..."], seed: int = 0, given: Given
     told = settle(run, len(x), given)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(seed, 8))
-        mean: Tensor = run.model({"x": x, **told})["x"].prior.mean  # a mean may draw too, where it is an estimate
+        trace = run.model({"x": x, **told})
+        require_latents(run, trace)
+        mean: Tensor = trace["x"].prior.mean  # a mean may draw too, where it is an estimate
     return mean[0]
+
+
+def require_latents(run: Run, trace: Trace) -> None:
+    """Raises UsageError for a model without a posterior."""
+    if not trace.latents:
+        raise UsageError(f"{run.about['call']} has no posterior, so no row has latents: it only generates; use a recipe such as vae, or bigan")
 
 
 @torch.no_grad()
@@ -32,5 +42,7 @@ def embed(run: Run, x: Float[Tensor, "b ..."], given: Given | None = None) -> Fl
     told = settle(run, len(x), given)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        means = posterior_means(run.model({"x": x, **told}))
+        trace = run.model({"x": x, **told})
+        require_latents(run, trace)
+        means = posterior_means(trace)
     return torch.cat(list(means.values()), -1)

@@ -18,7 +18,7 @@ from vaestro.errors import UsageError
 from vaestro.evaluation.judge import Features
 from vaestro.evaluation.likelihood import Likelihood, Rows, importance
 from vaestro.evaluation.metrics.spectrum import high_power
-from vaestro.evaluation.scope import chunked, device_of, evaluating, forked, seeded
+from vaestro.evaluation.scope import chunked, count, device_of, evaluating, forked, seeded, slice_rows
 from vaestro.families.base import is_discrete
 from vaestro.seeds import mix
 
@@ -65,7 +65,13 @@ class Subject:
     features: Mapping[str, Features] = part(default_factory=dict)
     cost: Cost | None = None
     answers: Callable[[], Iterable[Batch]] | None = None  # the same rows with their labels, which the model is not shown
-    factors: Mapping[str, np.ndarray] = part(default_factory=dict)  # of the same rows, whole numbers [n] each, which the model is not shown
+
+    @cached_property
+    def encodes(self) -> bool:
+        """Whether the model has a posterior, so that rows have latents and reconstructions."""
+        with forked(device_of(self.model)), evaluating(self.model):
+            first = next((b for b in self.rows() if count(b)), None)
+            return first is not None and bool(central(self.model, slice_rows(first, 0, 1)).latents)
 
     @cached_property
     def likelihood(self) -> Likelihood:
@@ -87,7 +93,7 @@ class Subject:
     def _reconstruct(self, batch: Batch, real: int) -> tuple[np.ndarray, ...]:
         trace = central(self.model, batch)
         if not trace.latents:
-            raise UsageError(f"{self.name} has no latents, so it reconstructs nothing; leave the metrics of reconstruction out")
+            raise UsageError(f"{self.name} has no posterior, so it reconstructs nothing")
         x = content(batch[self.field.name])[:real]
         mean = mean_of(trace[self.field.name], self.name).expand(len(content(batch[self.field.name])), *x.shape[1:])[:real]
         error = (x.double() - mean.double()).square().flatten(1).mean(1)
