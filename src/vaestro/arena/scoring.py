@@ -17,6 +17,7 @@ from vaestro.data.store import Dataset
 from vaestro.evaluation.judge import Features, Judge, Pca, load
 from vaestro.evaluation.metrics import METRICS, Cost, Report, Subject, measure
 from vaestro.evaluation.metrics.base import Need
+from vaestro.evaluation.metrics.disentanglement import known_factors
 from vaestro.evaluation.metrics.subject import is_picture
 from vaestro.evaluation.scope import forked
 from vaestro.models import conditions_of
@@ -42,7 +43,8 @@ def subject(run: Run, data: Dataset, challenge: Challenge, tier: Tier) -> Subjec
         return (test.batch(i.to(device)) for i in index.split(AT_ONCE))
 
     cost = Cost(run.about["parameters"], run.about["seconds"], run.about["done_steps"])
-    return Subject(run.model, rows, run.field, tier.samples, SCORE_SEED, run.about["call"], networks(challenge, data), cost, answered(run, data, "test", index))
+    told, factors = answered(run, data, "test", index), known_factors(data.split("test"), data.schema, index.numpy())
+    return Subject(run.model, rows, run.field, tier.samples, SCORE_SEED, run.about["call"], networks(challenge, data), cost, told, factors)
 
 
 def networks(challenge: Challenge, data: Dataset) -> dict[str, Features]:

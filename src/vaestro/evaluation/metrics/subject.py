@@ -65,6 +65,7 @@ class Subject:
     features: Mapping[str, Features] = part(default_factory=dict)
     cost: Cost | None = None
     answers: Callable[[], Iterable[Batch]] | None = None  # the same rows with their labels, which the model is not shown
+    factors: Mapping[str, np.ndarray] = part(default_factory=dict)  # of the same rows, whole numbers [n] each, which the model is not shown
 
     @cached_property
     def encodes(self) -> bool:
