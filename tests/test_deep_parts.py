@@ -108,7 +108,7 @@ def test_deeper_residual_networks_keep_the_contract(depth):
 # the flow over maps
 
 
-@pytest.mark.parametrize("event", [(2, 3, 2), (1, 2, 3), (3, 1, 1), (2, 1, 2)])
+@pytest.mark.parametrize("event", [(2, 3, 2), (1, 2, 3), (3, 1, 1), (2, 1, 2), (1, 1, 1)])
 @pytest.mark.parametrize("layer", [0, 1])
 def test_a_gate_over_maps_is_triangular_and_tells_its_determinant(event, layer):
     gate, d = MapGate(event, layer, 4).double(), math.prod(event)

@@ -329,5 +329,16 @@ def test_a_temperature_narrows_every_prior_and_nothing_else():
     for bad in (0.0, -1.0, math.nan):
         with pytest.raises(UsageError, match="temperature"):
             dream(model, 3, bad)
+    world = World()
+    layers, narrow = world.models()["bottom-up"].generate(1)["z"].prior, 0.5
+    z = tempered(layers, narrow).sample((20_000,))
+    noise = torch.cat([narrow * torch.ones(5), torch.ones(5)]).double().square().diag()  # of the latents, narrowed, and of x
+    rows = torch.cat([world.rows["z1"], world.rows["z2"]])
+    torch.testing.assert_close(z.T.cov(), rows @ noise @ rows.T, rtol=0.05, atol=0.05)
+    priors = cooked("resnet_vae:latents=3,hidden=4,prior=flow").model.prior()
+    torch.manual_seed(1)
+    usual_draw = priors.base.sample((5,))
+    torch.manual_seed(1)
+    torch.testing.assert_close(priors.bijection(tempered(priors, narrow).sample((5,)))[0], narrow * usual_draw, rtol=1e-4, atol=1e-4)
     with pytest.raises(UsageError, match="no scale"):
         tempered(MultivariateNormal(torch.zeros(2), torch.eye(2)), 0.5)

@@ -6,8 +6,10 @@ from functools import singledispatch
 import torch
 from torch.distributions import Distribution, Independent, Normal
 
-from vaestro.core import Draw, Model, Site, Trace, run, take
+from vaestro.core import Draw, Model, Program, Site, Trace, run, take
 from vaestro.errors import UsageError
+from vaestro.flows import FlowDistribution
+from vaestro.models.bottom_up import Joint
 
 
 @singledispatch
@@ -24,6 +26,27 @@ def _(dist: Normal, temperature: float) -> Distribution:
 @tempered.register
 def _(dist: Independent, temperature: float) -> Distribution:  # type: ignore[type-arg]
     return Independent(tempered(dist.base_dist, temperature), dist.reinterpreted_batch_ndims, validate_args=False)
+
+
+@tempered.register
+def _(dist: FlowDistribution, temperature: float) -> Distribution:
+    return FlowDistribution(tempered(dist.base, temperature), dist.bijection, dist.context, tuple(dist.event_shape))
+
+
+@tempered.register
+def _(dist: Joint, temperature: float) -> Distribution:
+    return Joint(lambda: _narrowed(dist.program(), temperature), dist.sizes, tuple(dist.batch_shape))
+
+
+def _narrowed(program: Program, temperature: float) -> Program:
+    """A program whose sites have narrower priors."""
+    try:
+        site = next(program)
+        while True:
+            value = yield site._replace(prior=tempered(site.prior, temperature))
+            site = program.send(value)
+    except StopIteration:
+        return
 
 
 @torch.no_grad()

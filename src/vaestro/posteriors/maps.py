@@ -28,7 +28,8 @@ class MapGate(Bijection):
         super().__init__()
         latents, hidden = event[0], max(width, event[0])
         self.event, self.width, self.backwards = tuple(event), width, layer % 2 == 1
-        self.first = MaskedConv2d(groups_of(latents, latents), groups_of(hidden, latents), KERNEL, BEFORE)
+        alone = math.prod(event) == 1  # one number has none before it
+        self.first = None if alone else MaskedConv2d(groups_of(latents, latents), groups_of(hidden, latents), KERNEL, BEFORE)
         self.told = nn.Conv2d(width, hidden, 1)
         self.last = MaskedConv2d(groups_of(hidden, latents), groups_of(2 * latents, latents), KERNEL, UP_TO)
         with torch.no_grad():
@@ -40,7 +41,8 @@ class MapGate(Bijection):
         size = self.event[1:]
         v = self._turned(u.unflatten(-1, self.event).reshape(-1, *self.event))
         c = self._turned(context.unflatten(-1, (self.width, *size)).expand(*u.shape[:-1], self.width, *size).reshape(-1, self.width, *size))
-        m, s = whole(self.last(F.silu(self.first(v) + self.told(c)))).chunk(2, 1)
+        told = self.told(c) if self.first is None else self.first(v) + self.told(c)
+        m, s = whole(self.last(F.silu(told))).chunk(2, 1)
         x = m + torch.sigmoid(s + OPEN) * (v - m)
         return self._turned(x).reshape(u.shape), -F.logsigmoid(s + OPEN).flatten(1).sum(-1).reshape(u.shape[:-1])
 
