@@ -26,10 +26,13 @@ def caveat(run: Run) -> str:
     return f"{call}: {reason}, so these rows start where no data are; fit one to its codes first: vaestro fit-prior {run.name} gmm:components=10"
 
 
-def _dreams(run: Run, n: int, seed: int, given: Given | None, read: Callable[[Draw], Tensor]) -> Tensor:
-    """What `read` sees in `n` dreams under a seed, torch's own generator left alone; it reads there, for a mean may draw too, where it is an estimate."""
+def _warn(run: Run) -> None:
     if said := caveat(run):
         warnings.warn(said, Caveat, stacklevel=3)
+
+
+def _dreams(run: Run, n: int, seed: int, given: Given | None, read: Callable[[Draw], Tensor]) -> Tensor:
+    """What `read` sees in `n` dreams under a seed, torch's own generator left alone; it reads there, for a mean may draw too, where it is an estimate."""
     values = settle(run, n, all_classes(run, n, given))
     told = {name: values.pop(name) for name in conditions_of(run.model) if name in values}
     with torch.random.fork_rng(devices=[]):
@@ -44,9 +47,16 @@ def generate(run: Run, n: int = 16, seed: int = 0, given: Given | None = None) -
     is told a class and is given none makes as many of each, in order; other conditions are those of training rows. Raises UsageError for what cannot be given;
     warns with a Caveat where nothing ever made the codes of the model follow its prior, as in a plain autoencoder.
     """
+    _warn(run)
+    return means(run, n, seed, given)
+
+
+def means(run: Run, n: int, seed: int = 0, given: Given | None = None) -> Float[Tensor, "n ..."]:
+    """`generate` without a warning, for those who compare models and know."""
     return _dreams(run, n, seed, given, lambda x: x.prior.mean)
 
 
 def sample(run: Run, n: int = 16, seed: int = 0, given: Given | None = None) -> Float[Tensor, "n ..."]:
     """Whole samples x ~ p(x | z), z ~ p(z), with the likelihood's own noise: [n, *shape] in unit values. `given` as `generate` has it."""
+    _warn(run)
     return _dreams(run, n, seed, given, lambda x: x.value)
