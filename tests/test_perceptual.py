@@ -9,10 +9,13 @@ from torch import nn
 
 import vaestro
 from vaestro import core
+from vaestro.arena.scoring import fairly_judged
 from vaestro.core import Seen, normalised
 from vaestro.data.schema import Binary, Field, Integer, Real, Schema
 from vaestro.errors import UsageError
 from vaestro.evaluation.judge import load
+from vaestro.evaluation.metrics import Report
+from vaestro.evaluation.metrics.base import Score
 from vaestro.families import LIKELIHOODS, Perceptual
 from vaestro.families.perceptual import SCALES, FeatureDistance, FocalFrequency, MsSsim, ms_ssim
 from vaestro.networks.judge import JudgeMaps
@@ -237,3 +240,13 @@ def test_a_frozen_network_belongs_to_no_player():
     (move,) = beside(1.0)(recipe.parts, {"x": torch.rand(4, 1, 8, 8).round()}, Clock(0, 1))
     move.loss.mean().backward()
     assert all(p.grad is None and torch.equal(p, before[n]) for n, p in recipe.parts["distance"].named_parameters())
+
+
+def test_a_model_that_learnt_to_please_the_judge_is_not_judged_by_it(tmp_path):
+    report = Report({"frechet_judge": Score(1.0, 0.1), "frechet_pca64": Score(2.0, 0.1), "nll": Score(3.0, 0.1)})
+    for distance, judged in (("features", False), ("ms_ssim", True)):
+        run = vaestro.train(f"perceptual_vae:distance={distance},hidden=4x4,latents=3", "digits-dynamic", steps=1, out=tmp_path / distance)
+        found = fairly_judged(run, report)
+        assert ("frechet_judge" in found.scores) == judged
+        assert {"frechet_pca64", "nll"} <= found.scores.keys()
+        assert judged or "the judge itself" in found.refused["frechet_judge"]

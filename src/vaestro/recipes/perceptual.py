@@ -43,7 +43,7 @@ def features(schema: Schema) -> nn.Module:
     group="perceptual",
     paper="Snell et al. 2017 (MS-SSIM of Wang et al. 2003, eq. 7); Hou et al. 2017 (features, Johnson et al. 2016, eq. 2); Jiang et al. 2021, section 3.3",
     formula="E_q[log p(x|z)] - KL(q(z|x) || p(z)) - weight E_q[d(x, x'(z))], x' the centre of p(x|z)",
-    published="none on MNIST; people prefer MS-SSIM to squared error in reconstructions (Snell et al. 2017, section 4)",
+    published="none on MNIST; people prefer reconstructions trained by MS-SSIM to those by squared error (Snell et al. 2017)",
     fits=(Binary, Integer),
 )
 def perceptual_vae(

@@ -16,7 +16,8 @@ from vaestro.uses.given import Given, settle
 def reconstruct(run: Run, x: Float[Tensor, "b ..."], seed: int = 0, given: Given | None = None) -> Float[Tensor, "b ..."]:
     """The mean of p(x | z) at one draw z ~ q(z | x) a row: [b, *shape] to the same, in unit values.
 
-    A model that is told something needs it in `given`, for example {"label": labels}; raises UsageError where it is missing.
+    A model that is told something needs it in `given`, for example {"label": labels}; raises UsageError where it is missing, and for a model without a
+    posterior, such as a GAN.
     """
     told = settle(run, len(x), given)
     with torch.random.fork_rng(devices=[]):
