@@ -22,6 +22,7 @@ from vaestro.arena.text import render
 from vaestro.core import Seen, centre, content
 from vaestro.data.schema import Binary, Count, Integer, Real
 from vaestro.errors import UsageError
+from vaestro.evaluation.metrics.values import energy_of
 from vaestro.families.point import PointDistribution
 from vaestro.models.implicit import Implicit
 from vaestro.objectives import elbo, energy, squared_error
@@ -290,6 +291,13 @@ def test_energy_is_unbiased_and_zero_between_equal_laws():
     torch.testing.assert_close(one, torch.tensor([2.0]))
 
 
+def test_the_metric_of_samples_is_the_same_distance():
+    torch.manual_seed(1)
+    x, y = torch.randn(40, 3), torch.randn(40, 3) + 1
+    trace = Implicit(StandardNormal((1,)), Law(lambda z: PointDistribution(y[None], 1)))({"x": x})
+    assert energy_of(x, y) == pytest.approx(energy(trace).mean().item(), rel=1e-4)
+
+
 def test_squared_error_is_that_of_the_reconstruction():
     recipe = parse("bigan:hidden=4x4,latents=2").cook(toy_schema(Binary()))
     batch = toy_batch(Binary())
@@ -339,7 +347,8 @@ def test_a_model_without_a_posterior_is_used_as_far_as_it_goes(sampler, tmp_path
     assert torch.equal(vaestro.generate(sampler, 5, seed=1), vaestro.generate(again, 5, seed=1))
     assert sampler.about["unit"].endswith("energy distance") and math.isfinite(sampler.about["validation"])
     found = vaestro.evaluate(sampler, Protocol(rows=20, samples=3))
-    assert not found.scores
+    assert set(found.scores) == {"energy"}
+    assert found.scores["energy"]["error"] > 0
     assert "no posterior either" in found.about["refused"]["nll"] and "no posterior" in found.about["refused"]["blur"]
     x = torch.zeros(2, 1, 8, 8)
     for use in (vaestro.reconstruct, vaestro.embed):

@@ -24,7 +24,7 @@ from vaestro.recipes.book import NUMBERS, Count, Positive, Recipe, Training, Wei
 from vaestro.recipes.shared import Likely, Net, build, decoder, encoder, plain
 from vaestro.schedules import RATES
 
-GAME = Training(adam_half, learning_rate=2e-4, rate=RATES["constant"], batch=64, ema=0.999)  # a game ends nowhere in particular: its average is judged
+GAME = Training(adam_half, learning_rate=1e-3, rate=RATES["constant"], batch=64, ema=0.999)  # a game ends nowhere in particular: its average is judged
 
 
 class Critic(nn.Module):

@@ -67,7 +67,8 @@ def fixed_rows(total: int, wanted: int) -> Tensor:
 def evaluate(run: Run, protocol: Protocol = USUAL) -> Evaluation:
     """Every measure of a run on the fixed rows of a split: likelihood with its error and ladder, ELBO and its parts, reconstruction, latents.
 
-    Nats a row; bits per dimension by the schema. What a model cannot be scored by is refused in words and the rest is given.
+    Nats a row; bits per dimension by the schema. Of a model without a posterior, the energy distance of its samples.
+    What a model cannot be scored by is refused in words and the rest is given.
     Deterministic under the protocol's seed. Raises UsageError for an unknown split, VaestroError where the run's data changed or are not to be had.
     """
     data = run.data()
@@ -82,7 +83,8 @@ def evaluate(run: Run, protocol: Protocol = USUAL) -> Evaluation:
     answers = answered(run, data, protocol.split, index)
     factors = known_factors(data.split(protocol.split), data.schema, index.numpy())
     subject = Subject(run.model, rows, run.field, protocol.samples, protocol.seed, run.about["call"], {}, cost, answers, factors)
-    report = measure((*NAMES, *(("classification_error",) if answers else ()), *(("mig",) if factors else ())), subject)
+    alone = () if subject.encodes else ("energy",)
+    report = measure((*alone, *NAMES, *(("classification_error",) if answers else ()), *(("mig",) if factors else ())), subject)
     about = _about(run, protocol._replace(rows=len(index)), report)
     if "nll" in report.scores:
         found = subject.likelihood

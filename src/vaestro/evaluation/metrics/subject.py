@@ -117,9 +117,10 @@ class Subject:
         """Features of every data row and of as many generated rows, by the name of the feature network; raises UsageError where that is missing."""
         if name not in self.features:
             raise UsageError(f"features called {name!r} were not given, and {self.name} was to be judged by them; give Subject(features={{{name!r}: ...}})")
-        return self.once(f"features {name}", lambda: self._pair(self.features[name]))
+        return self.once(f"features {name}", lambda: self.pair_by(self.features[name]))
 
-    def _pair(self, network: Features) -> Pair:
+    def pair_by(self, network: Features) -> Pair:
+        """Features of every data row and of as many generated rows by this network."""
         with forked(device_of(self.model)):
             real = torch.cat([network.features(content(b[self.field.name]).cpu()) for b in seeded(self.rows(), self.seed)])
         return Pair(real, self._generated(network, len(real)))
