@@ -11,6 +11,8 @@ from torch.distributions import Independent, MultivariateNormal, Normal
 
 from vaestro.codes import OneHotCodes
 from vaestro.core import Model, Seen, Site, replaying, run
+from vaestro.data import load
+from vaestro.data.rows import Batches, Rows
 from vaestro.data.schema import Binary, Field, Integer, Real, Schema
 from vaestro.errors import UsageError
 from vaestro.models import VAE, Mixed
@@ -21,6 +23,7 @@ from vaestro.plays.disentangling import dimensions, shuffled, told_apart
 from vaestro.recipes import parse
 from vaestro.testing import LinearGaussian, toy_batch, toy_schema
 from vaestro.testing.linear import Law
+from vaestro.training.loop import Loop
 
 F64 = torch.float64
 
@@ -488,3 +491,31 @@ def test_info_vae_and_mmd_vae_meet():
     assert torch.equal(*found)
     with pytest.raises(UsageError, match="reward a distance"):
         parse("info_vae:alpha=0.5,scaling=0.1").cook(schema)
+
+
+@pytest.mark.slow
+def test_some_hundred_steps_show_what_each_method_claims():
+    """On digits, against a VAE of the same steps: less total correlation, smaller covariances, more information."""
+    data = load("digits-dynamic")
+    rows, steps = Rows(data.split("train"), data.schema), 600
+    batches = Batches(rows.rows, 128, 0)
+
+    def trained(text):
+        recipe = parse(f"{text},latents=6,hidden=64").cook(data.schema)
+        loop = Loop(recipe, 0, steps, torch.device("cpu"))
+        for n in range(steps):
+            loop.step(lambda n=n: rows.batch(batches.batch_index(n)))
+        torch.manual_seed(0)
+        with torch.no_grad():
+            trace = recipe.model({"x": rows.batch(torch.arange(rows.rows))["x"]})
+            c = latents(trace)
+            parts = {n: p.mean().item() for n, p in decomposition(trace, stratified(rows.rows))._asdict().items()}
+        return {**parts, "covariances": (c - c.diag().diag()).square().sum().item()}
+
+    plain = trained("vae:warm_up=0.0")
+    assert trained("beta_tc_vae:beta=10.0,estimator=weighted")["correlation"] < 0.5 * plain["correlation"]
+    assert trained("beta_tc_vae:beta=10.0")["correlation"] < 0.9 * plain["correlation"]
+    assert trained("factor_vae:gamma=10.0")["correlation"] < 0.6 * plain["correlation"]
+    assert trained("dip_vae:off_diagonal=10.0")["covariances"] < 0.3 * plain["covariances"]
+    assert trained("info_vae:alpha=0.5")["information"] > plain["information"] + 0.3
+    assert trained("mmd_vae:scaling=50.0")["information"] > plain["information"] + 1.0

@@ -122,7 +122,7 @@ def dip_vae(
 def info_vae(
     schema: Schema,
     alpha: Annotated[FiniteFloat, Le(1)] = 0.5,
-    scaling: Weight = 500.0,
+    scaling: Weight = 50.0,
     latents: Count = 10,
     network: Net = mlp,
     hidden: Widths | None = None,
@@ -140,7 +140,7 @@ def info_vae(
     rows=2,
 )
 def mmd_vae(
-    schema: Schema, scaling: Weight = 500.0, latents: Count = 10, network: Net = mlp, hidden: Widths | None = None, likelihood: Likely = default_likelihood
+    schema: Schema, scaling: Weight = 50.0, latents: Count = 10, network: Net = mlp, hidden: Widths | None = None, likelihood: Likely = default_likelihood
 ) -> Recipe:
     """An `info_vae` at alpha = 1: nothing but the discrepancy of all rows together holds the latents to their prior."""
     return info_vae(schema, 1.0, scaling, latents, network, hidden, likelihood)  # type: ignore[no-any-return]
