@@ -300,6 +300,7 @@ def test_one_latent_between_residual_networks_takes_any_prior():
     [
         ("vdvae:blocks=0x1", "no latent group at its smallest resolution", (1, 8, 8)),
         ("vdvae:blocks=1", "needs images, and the rows of 'x' are shaped \\(9,\\); use ladder_vae", (9,)),
+        ("resnet_vae", "resnet_vae needs images.*use vae or flow_prior", (9,)),
         ("ladder_vae:latents=4x2,hidden=8", "2 layers of latents and 1 widths", (1, 8, 8)),
         ("resnet_vae:depth=0", "depth", (1, 8, 8)),
         ("nvae:spectral=-1", "spectral", (1, 8, 8)),

@@ -32,6 +32,7 @@ def falling(*scores: float) -> list[dict]:
         (replace(HEALTHY, off_prior=-0.5), "latents off the prior"),
         (replace(HEALTHY, sharpness=0.2), "blur"),
         (replace(HEALTHY, skipped=3), "instability"),
+        (replace(HEALTHY, log=[{"step": 100, "too_large": 11}]), "held back"),
         (replace(HEALTHY, log=falling(100, 120, 150, 190, 200)), "divergence"),
         (replace(HEALTHY, log=falling(200, 150, 120, 100, 101, 104, 110)), "overfitting"),
         (replace(HEALTHY, log=falling(200, 180, 160, 140, 120, 100)), "stopped early"),

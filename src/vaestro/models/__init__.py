@@ -10,7 +10,6 @@ from vaestro.models.dreams import dream, tempered
 from vaestro.models.exemplar import ExemplarVAE
 from vaestro.models.hierarchies import Climb, Group, Laws, Rung, Step, TopDown
 from vaestro.models.mixed import Mixed
-from vaestro.models.mixed import Mixed
 from vaestro.models.refined import SLOPES, Ascent, SemiAmortised, Slope
 from vaestro.models.stairs import Plan, Style, residual_iaf, residual_normal, stairs, very_deep
 
@@ -33,7 +32,6 @@ __all__ = [
     "Joint",
     "Laws",
     "Memory",
-    "Mixed",
     "Mixed",
     "OneHot",
     "Plan",

@@ -132,6 +132,8 @@ def resnet_vae(
 ) -> Recipe:
     """A VAE of one latent vector between deep residual networks, `depth` blocks at each resolution, under any prior: `prior=flow`."""
     x, network = schema["x"], resnet(depth)
+    if len(x.shape) != 3:
+        raise UsageError(f"resnet_vae needs images, and the rows of {schema.name!r} are shaped {x.shape}; use vae or flow_prior for vectors")
     q = encoder(x, latents, network, hidden)
     model = VAE(prior(latents, q, x), q, decoder(x, latents, network, hidden, likelihood))
     return solo(model, annealed(elbo, rising(warm_up)))
