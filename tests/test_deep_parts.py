@@ -73,7 +73,7 @@ def test_a_bottleneck_has_the_papers_sides():
 
 def test_the_last_weights_of_residual_blocks_shrink_with_the_depth():
     def spread(depth):
-        return very_deep(Plan((depth,), 64, 2)).climb((8, 8)).net[-1].weight.std()
+        return very_deep(Plan((depth,), 64, 2)).climb((8, 8)).net[-1].weight.detach().std().item()
 
     assert math.isclose(spread(1) / spread(25), 5, rel_tol=0.1)
     wide = [m for m in blocks.decoder_cell(8, (4, 4)).modules() if isinstance(m, nn.Conv2d)][1]
