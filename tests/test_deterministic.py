@@ -115,6 +115,31 @@ def test_contraction_follows_what_the_encoder_reads_of_rows_seen_in_part():
     assert torch.allclose(move.loss, error + exact(z, shown))
 
 
+@pytest.mark.parametrize("call", ["contractive_ae:latents=2,hidden=4", "rae:restraint=gradient,latents=2,hidden=4"])
+def test_slopes_of_compiled_models_are_refused(call):
+    recipe = parse(call).cook(toy_schema(Binary()))
+    recipe.model.compile(backend="eager")
+    with pytest.raises(UsageError, match="leave --compile out"), torch.compiler.set_stance("force_eager"):
+        next(iter(recipe.play(recipe.parts, toy_batch(Binary()), Clock(0, 10))))
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_charges_of_several_sites_add_up(k):
+    recipe = parse("top_down:layers=2,width=6,latents=2,likelihood=gaussian_fixed").cook(toy_schema(Real(), (3,)))
+    model, x = recipe.model.double(), torch.randn(4, 3, dtype=F64)
+    trace = model({"x": x}, k)
+    z = torch.cat([trace["z1"].value, trace["z2"].value], -1)
+    assert torch.allclose(squared_codes(trace), z.square().sum(-1).mean(0) / 2)
+    assert torch.allclose(absolute_codes(trace), z.abs().sum(-1).mean(0))
+    assert codes(trace).shape == (4, 4) and torch.equal(codes(trace)[:, :2], trace["z1"].posterior.mean)
+    mean = trace["x"].prior.mean
+    by_hand = 0
+    for d in (trace["z1"], trace["z2"]):
+        rows = [torch.autograd.grad(mean[..., i].sum(), d.value, retain_graph=True)[0] for i in range(3)]
+        by_hand = by_hand + sum(g.square().sum(-1) for g in rows).mean(0)
+    assert torch.allclose(decoder_slope(exact)(trace), by_hand)
+
+
 def test_codes_are_charged_by_their_norms():
     model, x = auto(), torch.randn(4, 5, dtype=F64)
     trace = model({"x": x}, 3)

@@ -39,6 +39,17 @@ def decay(part: str) -> Charge:
     return charge
 
 
+def twice(charge: Charge) -> Charge:
+    """A charge that differentiates the model, so that training differentiates it twice. Raises UsageError for a compiled model, which cannot be."""
+
+    def checked(model: Model, trace: Trace) -> Tensor:
+        if model._compiled_call_impl is not None:
+            raise UsageError("the loss takes a slope of the model, and the compiler cannot differentiate what it compiled twice; leave --compile out")
+        return charge(model, trace)
+
+    return checked
+
+
 def check_weight(name: str, weight: float) -> None:
     """Raises UsageError for a negative weight."""
     if not weight >= 0:
@@ -74,7 +85,7 @@ def regularised(objective: Objective, charges: Charges, samples: int = 1) -> Pla
 def contractive(objective: Objective, norm: Norm, weight: float, charges: Charges | None = None) -> Play:
     """One player on `objective` plus weight |d z / d x|_F^2, z the centres of the posteriors (Rifai et al. 2011, eq. 1), and other charges; nats per row.
 
-    The slope of a row is by all that the encoder reads of it. Raises UsageError for a negative weight.
+    The slope of a row is by all that the encoder reads of it. Raises UsageError for a negative weight, and for a compiled model.
     """
     more = charges or {}
     for name, amount in {"contraction": weight, **{n: w for n, (w, _) in more.items()}}.items():
@@ -83,7 +94,7 @@ def contractive(objective: Objective, norm: Norm, weight: float, charges: Charge
     def play(parts: nn.ModuleDict, batch: Batch, clock: Clock) -> Iterator[Move]:
         model, x = cast(Model, parts["model"]), content(batch["x"]).detach().requires_grad_()
         trace = model({**batch, "x": x}, given={n: batch[n] for n in model.observed if n in batch})
-        slope = of_trace(lambda t: norm(codes(t), x, 1))
+        slope = twice(of_trace(lambda t: norm(codes(t), x, 1)))
         yield charged(objective, {"contraction": Weighed(weight, slope), **more}, model, trace)
 
     return play

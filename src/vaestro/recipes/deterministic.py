@@ -20,7 +20,7 @@ from vaestro.objectives.regularisers import NORMS, Norm, absolute_codes, decoder
 from vaestro.plays import alone
 from vaestro.plays.classes import stacked
 from vaestro.plays.denoising import NOISES, Spoiler, denoising, masking
-from vaestro.plays.regularised import Charge, Weighed, contractive, decay, of_trace, regularised
+from vaestro.plays.regularised import Charge, Weighed, contractive, decay, of_trace, regularised, twice
 from vaestro.priors import StandardNormal
 from vaestro.recipes.book import Count, Recipe, Weight, Widths, recipe, solo
 from vaestro.recipes.shared import Likely, Net, decoder, encoder, plain
@@ -142,7 +142,7 @@ def unit_norms(net: nn.Module) -> None:
 
 RESTRAINTS: Registry[Restraint] = Registry("restraint of a decoder")
 RESTRAINTS.add("l2", Restraint(decay(DECODER), 1e-3))
-RESTRAINTS.add("gradient", Restraint(of_trace(decoder_slope(hutchinson())), 1e-3))
+RESTRAINTS.add("gradient", Restraint(twice(of_trace(decoder_slope(hutchinson()))), 1e-3))
 RESTRAINTS.add("spectral", Restraint(change=unit_norms))
 
 
