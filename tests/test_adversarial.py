@@ -24,7 +24,7 @@ from vaestro.data.schema import Binary, Count, Integer, Real
 from vaestro.errors import UsageError
 from vaestro.evaluation.metrics.values import energy_of
 from vaestro.families.point import PointDistribution
-from vaestro.models.implicit import Implicit
+from vaestro.models import Implicit
 from vaestro.objectives import elbo, energy, squared_error
 from vaestro.plays import Betas, Clock, bigan, gan, soft_intro
 from vaestro.plays.adversarial import fooling, seen_alike, sloped, telling

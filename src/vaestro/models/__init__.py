@@ -9,6 +9,7 @@ from vaestro.models.conditions import CODES, Memory, OneHot, conditions_of, told
 from vaestro.models.dreams import dream, tempered
 from vaestro.models.exemplar import ExemplarVAE
 from vaestro.models.hierarchies import Climb, Group, Laws, Rung, Step, TopDown
+from vaestro.models.implicit import Implicit
 from vaestro.models.mixed import Mixed
 from vaestro.models.refined import SLOPES, Ascent, SemiAmortised, Slope
 from vaestro.models.stairs import Plan, Style, residual_iaf, residual_normal, stairs, very_deep
@@ -28,6 +29,7 @@ __all__ = [
     "EqualClasses",
     "ExemplarVAE",
     "Group",
+    "Implicit",
     "Joined",
     "Joint",
     "Laws",

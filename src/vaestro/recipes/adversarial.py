@@ -10,8 +10,7 @@ from vaestro.core import Shape
 from vaestro.data.schema import Binary, Integer, Schema
 from vaestro.errors import UsageError
 from vaestro.families import Gaussian, Point, default_likelihood, generated
-from vaestro.models import VAE
-from vaestro.models.implicit import Implicit
+from vaestro.models import VAE, Implicit
 from vaestro.networks import by_shape, convolutional, mlp
 from vaestro.objectives.likeness import energy, squared_error
 from vaestro.optimizers import adam_half
