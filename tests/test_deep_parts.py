@@ -299,5 +299,5 @@ def test_mixed_precision_trains_with_finite_numbers(name):
 def test_training_on_digits_falls(call, tmp_path):
     run = vaestro.train(call, "digits-dynamic", steps=150, out=tmp_path / "run")
     scores = [line["validation"] for line in run.log() if "validation" in line]
-    assert scores[-1] < scores[0] - 3
+    assert scores[-1] < scores[0] - 1
     assert run.about["skipped"] == run.about["too_large"] == 0
