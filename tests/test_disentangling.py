@@ -387,6 +387,22 @@ def test_factor_moves_the_model_on_the_critics_mean_logit_and_the_critic_on_halv
         factor(-1.0)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5, 8])
+def test_the_critic_learns_from_one_half_as_it_is_and_the_other_shuffled(rows):
+    parts, batch, half = nn.ModuleDict({"model": Told(), "critic": Quadratic(3)}), {"x": rows_of(rows)}, (rows + 1) // 2
+    with torch.no_grad():
+        parts["critic"].C.normal_()
+    moves = factor(3.0)(parts, batch, Clock(0, 1))
+    next(moves)
+    batch["x"][:, :3] += 9.0  # as if the model had moved: the critic is shown new draws
+    torch.manual_seed(7)
+    loss = next(moves).loss
+    torch.manual_seed(7)
+    z = parts["model"](batch)["z"].value[0].unsqueeze(-1)
+    torch.testing.assert_close(loss, told_apart(parts["critic"], [z[:half]], [z[-half:]]))
+    assert z.min() > 3
+
+
 def test_factor_shuffles_classes_whole():
     recipe = parse("joint_vae:latents=2,variables=3,classes=4,hidden=8").cook(toy_schema(Binary()))
     trace = recipe.model(toy_batch(Binary()), 2)

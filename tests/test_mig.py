@@ -15,6 +15,7 @@ from torch.distributions import Independent, Normal
 import vaestro
 from vaestro.core import Batch, Model, Program, Site, content
 from vaestro.data import from_arrays
+from vaestro.data.dsprites import TOTAL, factors
 from vaestro.data.schema import Field, Real
 from vaestro.errors import UsageError
 from vaestro.evaluation.metrics import Subject, measure
@@ -51,6 +52,11 @@ def test_twenty_bins_cannot_tell_forty_levels() -> None:
     np.testing.assert_allclose(gap(levels.astype(float), levels, bins=40).each, 1.0)
 
 
+def test_the_best_gap_on_sprites_is_the_one_that_the_docs_state() -> None:
+    made = factors(np.arange(0, TOTAL, 7))  # 7 divides none of the counts, so every factor stays even
+    assert gap(made.astype(float), made).each.mean() == pytest.approx(0.902, abs=2e-3)
+
+
 def test_against_scipy_and_scikit_learn() -> None:
     factors = np.stack([RNG.integers(n, size=500) for n in (2, 7, 40)], 1)
     codes = factors @ RNG.normal(size=(3, 4)) + RNG.normal(size=(500, 4))
@@ -75,9 +81,9 @@ def test_bins_cover_the_range_of_each_latent() -> None:
 
 
 def test_what_is_no_question_is_refused() -> None:
-    for codes, factors, bins in ((GRID[:0], GRID[:0], 20), (GRID[:3], GRID[:2], 20), (GRID, GRID, 1)):
+    for codes, known, bins in ((GRID[:0], GRID[:0], 20), (GRID[:3], GRID[:2], 20), (GRID, GRID, 1)):
         with pytest.raises(UsageError, match="two bins or more"):
-            gap(codes.astype(float), factors, bins)
+            gap(codes.astype(float), known, bins)
 
 
 class Copy(Model):
