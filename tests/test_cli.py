@@ -266,8 +266,12 @@ WRONG = {
     "data": ("train vae digit --steps 1", "there is no data set, folder or file called 'digit'; did you mean digits"),
     "fit": ("train listing_dense digits --steps 1", "recipe 'listing_dense' fits Binary data"),
     "budget": ("train vae digits --steps 3 --seconds 3", "a budget is one of --seconds, --minutes and --steps; give only one of them"),
-    "no budget": ("train vae digits --steps 0", "a budget must be positive"),
-    "device": ("train vae digits --steps 1 --device gpu9", "device 'gpu9' is not to be had here"),
+    "device": ("train vae digits --steps 1 --device gpu9", "there is no device 'gpu9' here, which has "),
+    "no budget": ("train vae digits --steps 0", "a budget must be positive, and got 0; give some steps or seconds"),
+    "unfit": ("train listing_mnist digits", "recipes that fit it: listing_conv, listing_mse, vae, ae, "),
+    "widths": ("train vae:hidden=axb digits", "vae: hidden takes widths such as 512x256, and got axb"),
+    "chain": ("train delta_vae:latents=1 digits", "give two or more latents, or use delta_gaussian"),
+    "labels": ("train m2:labels=9999 digits", "give 10 to 1437, at least one a class and no more than there are rows"),
     "start": ("train vae digits --steps 1 --start onne", "there is no run called 'onne'; did you mean one?"),
     "taken": (f"train {SMALL} digits --steps 1 --out runs/one", "runs/one already holds a run; `vaestro resume runs/one` goes on with it"),
     "finished": ("resume one", "runs/one is finished"),
@@ -277,7 +281,8 @@ WRONG = {
     "ending": ("generate one -o grid.pgn", "cannot write grid.pgn: its ending '.pgn' is unknown; did you mean .png"),
     "no folder": ("generate one -o no/grid.png", "cannot write no/grid.png: there is no folder no"),
     "file": ("reconstruct one no.png", "there is no file no.png"),
-    "name": ("show vea", "there is no recipe, data set or challenge called 'vea'; did you mean vae"),
+    "name": ("show vea", "there is no recipe, part, data set or challenge called 'vea'; did you mean vae"),
+    "group": ("list prior", "there is no group called 'prior'; did you mean priors"),
     "source": ("data get mnst-grey", "there is no data set called 'mnst-grey'; did you mean mnist-grey"),
     "own file": ("train mine digits --from no.py", "no.py is no Python file"),
     "challenge": ("arena run digts", "there is no challenge called 'digts'; did you mean digits"),
@@ -378,6 +383,12 @@ def test_lists_and_cards_name_everything(here: Path) -> None:
     text = done("show", "vamp")
     assert "eq. 9" in text
     assert "82.43 nats" in text
+    assert "vaestro train vae:likelihood=gaussian_shared DATA" in done("show", "gaussian_shared")
+    two = json.loads(done("show", "exemplar", "--json"))
+    assert (two["is"], two["part"]["meanings"][0]["what"], two["prior"]["keywords"][0]["name"]) == ("recipe", "prior", "exemplars")
+    assert "importance sampling" in done("show", "nll")
+    assert [set(json.loads(done("list", group, "--json"))) for group in ("priors", "data")] == [{"recipes"}, {"data"}]
+    assert "iwae" not in done("list", "priors") and "vamp" in done("list", "priors")
     both = json.loads(done("show", "digits-dynamic", "--json"))
     assert (both["is"], both["challenge"]["is"]) == ("data", "challenge")
     told = json.loads(done("data", "show", "digits", "--json"))

@@ -377,8 +377,9 @@ def test_what_a_step_reads() -> None:
 @pytest.mark.parametrize(
     ("call", "fields", "words"),
     [
-        ("cvae", {}, "no field 'label'; known are x"),
-        ("cvae:condition=lable", {"label": Category(3)}, "no field 'lable'; did you mean label"),
+        ("cvae", {}, "no field 'label'; known are x; bring it: a folder of pictures for each class, an .npz of x and label"),
+        ("cvae", {"y": Category(3)}, "no field 'label'; known are x, y; name one with condition="),
+        ("cvae:condition=lable", {"label": Category(3)}, "no field 'lable'; did you mean label; name one with condition="),
         ("cvae:condition=x", {"label": Category(3)}, "x is what the model describes"),
         ("cvae:code=numbers", {"label": Category(3)}, "whose numbers have no order"),
         ("cvae:code=one_hot", {"label": Real()}, "code=one_hot is for classes"),

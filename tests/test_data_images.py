@@ -239,7 +239,7 @@ def test_three_own_splits_and_one_class(tmp_path: Path) -> None:
     data = prepare_images(tmp_path / "b")
     assert data.schema["label"].kind == Category(3, ("bus", "car", "train")), "a class called train, without a test folder, is no split"
     put(tmp_path / "b", "loose.png", noise(77, 6, 6))
-    assert any("1 files lie outside the sub-folders" in n for n in prepare_images(tmp_path / "b").notes)
+    assert any("1 file lies outside the sub-folders" in n for n in prepare_images(tmp_path / "b").notes)
 
 
 def test_equal_pictures_and_groups_stay_together(tmp_path: Path) -> None:

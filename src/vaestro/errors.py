@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+MANY, FIRST = 30, 12  # names that a sentence holds at most, and those that stand for more
+
 
 class VaestroError(Exception):
     """Something failed that the user can mend; the command line prints it and exits with code 1."""
@@ -21,9 +23,11 @@ class Caveat(UserWarning):
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """'; did you mean ...?' for a near miss among `options`, else the list of them."""
+    """'; did you mean ...?' for a near miss among `options`, else the list of them, or the first of many."""
     names = sorted(options)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if near:
         return f"; did you mean {' or '.join(near)}?"
+    if len(names) > MANY:
+        return f"; known are {', '.join(names[:FIRST])} and {len(names) - FIRST} more"
     return f"; known are {', '.join(names)}" if names else ""

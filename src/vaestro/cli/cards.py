@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vaestro.data import Dataset
 
 
-def lines(pairs: dict[str, str]) -> None:
+def lines(pairs: dict[str, str], width: int = 400) -> None:
     """Names and what is said of them, one a line, aligned."""
     from rich.table import Table
     from rich.text import Text
@@ -22,7 +22,7 @@ def lines(pairs: dict[str, str]) -> None:
     for name, value in pairs.items():
         if value:
             grid.add_row(Text(name, style="dim"), Text(value))
-    print_block(grid, 400)
+    print_block(grid, width)
 
 
 def print_catalogue(found: dict[str, list[dict[str, Any]]], as_json: bool) -> None:
@@ -30,18 +30,21 @@ def print_catalogue(found: dict[str, list[dict[str, Any]]], as_json: bool) -> No
     if as_json:
         print_json(found)
         return
-    by_group = sorted(found["recipes"], key=lambda r: r["group"])
-    heading("Recipes: vaestro train NAME:key=value,... DATA")
-    print_table(
-        ("group", "name", "what it is"),
-        [(g if i == 0 else "", r["name"], r["summary"]) for g, rows in groupby(by_group, lambda r: r["group"]) for i, r in enumerate(rows)],
-    )
-    heading("Data sets: vaestro train RECIPE NAME; your own folder or file does as well")
-    print_sources(found["data"], False)
-    if found["challenges"]:
+    if found.get("recipes"):
+        heading("Recipes: vaestro train NAME:key=value,... DATA\n")
+        wide = max(len(r["name"]) for r in found["recipes"])
+        for group, rows in groupby(found["recipes"], lambda r: r["group"]):
+            heading(group)
+            lines({f"  {r['name']:{wide}}": r["summary"] for r in rows}, 160)
+            typer.echo()
+    if found.get("data"):
+        heading("Data sets: vaestro train RECIPE NAME; your own folder or file does as well")
+        print_sources(found["data"], False)
+    if found.get("challenges"):
         heading("Challenges: vaestro arena run NAME")
         print_table(("name", "what it is"), [(c["name"], c["title"]) for c in found["challenges"]])
-    console().print("More of each: vaestro show NAME")
+    say = "More of each: vaestro show NAME" + ("; one group alone: vaestro list GROUP" if len(found) > 1 else "")
+    console().print(say)
 
 
 def print_sources(found: list[dict[str, Any]], as_json: bool) -> None:
@@ -89,7 +92,36 @@ def _challenge(card: dict[str, Any]) -> None:
     lines({k: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in card.items() if k not in ("is", "name", "title")})
 
 
-CARDS: dict[str, Callable[[dict[str, Any]], None]] = {"recipe": _recipe, "data": _data, "challenge": _challenge}
+def _part(card: dict[str, Any]) -> None:
+    for i, one in enumerate(card["meanings"]):
+        heading("\n" * (i > 0) + f"{card['name']} ({one['what']})" + (f": {one['summary']}" if one["summary"] else ""))
+        first, *others = sorted(one["recipes"], key=("vae", "every recipe").__contains__, reverse=True)
+        lines({"taken by": ", ".join([first, *others][:FEW]) + (f" and {len(others) + 1 - FEW} more recipes" if len(others) >= FEW else "")})
+        call = "vae" if first == "every recipe" else first
+        console().print(f"vaestro train {call}:{one['keyword']}={card['name']} DATA", markup=False)
+
+
+def _prior(card: dict[str, Any]) -> None:
+    heading(f"{card['name']} (prior to fit to a trained run): {card['summary']}")
+    if card["keywords"]:
+        print_table(("keyword", "default", "takes"), [(k["name"], k["default"], k["takes"]) for k in card["keywords"]])
+    console().print(f"vaestro fit-prior RUN {card['name']}", markup=False)
+
+
+def _metric(card: dict[str, Any]) -> None:
+    heading(f"{card['name']} (measure): {card['summary']}")
+    lines({key: card[key] for key in ("unit", "direction", "protocol", "source")})
+
+
+FEW = 6  # recipes that a part names
+CARDS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "recipe": _recipe,
+    "data": _data,
+    "challenge": _challenge,
+    "part": _part,
+    "prior": _prior,
+    "metric": _metric,
+}
 
 
 def print_data(data: "Dataset", as_json: bool) -> None:

@@ -78,7 +78,7 @@ def _fits(fits: Callable[[Kind], bool], reason: str) -> Callable[[Likelihood], L
             if fits(field.kind):
                 return build(field)
             known = fitting(field.kind)
-            remedy = f"use {' or '.join(known)}" if known else "give it to the model as a condition or a label"
+            remedy = f"those that fit it: {', '.join(known)}" if known else "give it to the model as a condition or a label"
             raise UsageError(f"the likelihood {build.__name__} does not fit field {field.name!r} of kind {field.kind!r}: {reason}; {remedy}")
 
         _FITS[build.__name__] = fits

@@ -94,7 +94,7 @@ class CommittedChain(nn.Module):
     def __init__(self, steps: int, rate: float, width: int = 1) -> None:
         super().__init__()
         if steps < 2:
-            raise UsageError("a chain of one step commits nothing, for independent posteriors can equal it; give two or more latents, or use CommittedGaussian")
+            raise UsageError("a chain of one step commits nothing, for independent posteriors can equal it; give two or more latents, or use delta_gaussian")
         most = math.sqrt(1 - LEAST)
         if not 0 <= rate <= committed_rate(most, steps, width):
             top = math.floor(committed_rate(most, steps, width))

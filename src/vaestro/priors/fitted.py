@@ -35,6 +35,7 @@ class Latents(NamedTuple):
 
 Fitted: TypeAlias = Callable[..., nn.Module]  # (latents: Latents, **keywords) -> a module without arguments that returns a distribution over the event
 FITTED: Registry[Fitted] = Registry("prior to fit")
+VECTORS: set[str] = set()  # names of priors over real vectors
 
 
 @singledispatch
@@ -59,13 +60,15 @@ class Reshaped(nn.Module):
 def over_vectors(build: Callable[..., nn.Module]) -> Fitted:
     """A builder (latents: int, posterior, field, keywords) of a prior over real vectors as one of fitted priors over real events of any shape.
 
-    It raises UsageError where the latents are codes.
+    It raises UsageError where the latents are codes, naming the priors over codes.
     """
+    VECTORS.add(build.__name__)
 
     @functools.wraps(build)
     def fitted(latents: Latents, **settings: Any) -> nn.Module:
         if is_discrete(latents.old()):
-            raise UsageError(f"the latents of this model are codes, and {build.__name__} is a prior over real numbers; fit a prior over codes")
+            codes = ", ".join(n for n in FITTED if n not in VECTORS)
+            raise UsageError(f"the latents of this model are codes, and {build.__name__} is a prior over real numbers; priors over codes: {codes}")
         prior = build(math.prod(latents.event), latents.posterior, latents.field, **settings)
         return prior if len(latents.event) == 1 else Reshaped(prior, latents.event)
 

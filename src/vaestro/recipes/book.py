@@ -101,6 +101,7 @@ class Entry(NamedTuple):
 
 RECIPES: Registry[Entry] = Registry("recipe")
 ANY: tuple[type[Kind], ...] = (Binary, Integer, Counted, Real)
+NEAR = 6  # recipes that a refusal names
 NUMBERS: tuple[type[Kind], ...] = (Binary, Integer, Real)  # what Gaussians and their like describe, as masses or densities
 
 
@@ -130,9 +131,11 @@ def entry_of(build: Callable[..., Recipe]) -> Entry:
 
 
 def require_fit(entry: Entry, schema: Schema) -> None:
-    """Raises UsageError where the recipe does not fit the kind of field `x`, naming recipes that do."""
+    """Raises UsageError where the recipe does not fit the kind of field `x`, naming some that do: those of its group, then the classic ones."""
     kind = type(schema["x"].kind)
     if kind not in entry.fits:
-        able = ", ".join(n for n, e in RECIPES.items() if kind in e.fits)
+        able = sorted((e for e in RECIPES.values() if kind in e.fits), key=lambda e: (e.group != entry.group, e.group != "classic"))
+        near = ", ".join(e.name for e in able[:NEAR])
         wants = " or ".join(k.__name__ for k in entry.fits)
-        raise UsageError(f"recipe {entry.name!r} fits {wants} data, but {schema.name!r} holds {kind.__name__} values; recipes that fit it: {able}")
+        rest = f"; `vaestro list` shows {len(able) - NEAR} more" if len(able) > NEAR else ""
+        raise UsageError(f"recipe {entry.name!r} fits {wants} data, but {schema.name!r} holds {kind.__name__} values; recipes that fit it: {near}{rest}")

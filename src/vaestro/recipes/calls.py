@@ -120,7 +120,8 @@ def _checked(entry: Entry, key: str, value: Any) -> Any:
     try:
         return TypeAdapter(annotation).validate_python(value, strict=True)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Input ")
+        found = error.errors()[0]
+        reason = "takes widths such as 512x256" if found["type"] == "tuple_type" else found["msg"].removeprefix("Input ")
         raise UsageError(f"{entry.name}: {key} {reason}, and got {_text(value, annotation)}") from None
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from vaestro.conditional import Conditional
 from vaestro.data.schema import Category, Field, Real, Schema
-from vaestro.errors import UsageError
+from vaestro.errors import UsageError, did_you_mean
 from vaestro.families import Family, Gaussian, default_likelihood, outputs
 from vaestro.models import CODES, CONDITIONAL_PRIORS, CVAE, M2, Classes, Joined, Memory, Stacked
 from vaestro.models.conditional import independent
@@ -55,7 +55,7 @@ def cvae(
     warm_up: Fraction = 0.0,
 ) -> Recipe:
     """A VAE that is told the field `condition` (a class, numbers or a picture): it scores log p(x | c), and makes rows for the c it is given."""
-    x, c = schema["x"], schema[condition]
+    x, c = schema["x"], named(schema, condition, "condition")
     if condition == "x":
         raise UsageError("x is what the model describes, so it cannot be its condition too; name another field of the data, such as condition=label")
     told: Any = code(c)
@@ -65,14 +65,24 @@ def cvae(
     return replace(solo(model, annealed(elbo, rising(warm_up))), fields=("x", condition))
 
 
+def named(schema: Schema, field: str, keyword: str) -> Field:
+    """The field that a keyword names; raises UsageError where the data have none of that name, saying how to name or to bring one."""
+    others = [f.name for f in schema if f.name != "x"]
+    if field in others or field == "x":
+        return schema[field]
+    remedy = f"name one with {keyword}=" if others else "bring it: a folder of pictures for each class, an .npz of x and label, or (x, label) in Python"
+    raise UsageError(f"data {schema.name!r} has no field {field!r}{did_you_mean(field, [f.name for f in schema]).rstrip('?')}; {remedy}")
+
+
 def classes(schema: Schema, name: str, field: str, labels: int | None) -> int:
     """How many classes the field has; raises UsageError where it has none, or where `labels` are too few or too many to go round."""
-    kind = schema[field].kind
+    kind = named(schema, field, "label").kind
     if not isinstance(kind, Category):
         raise UsageError(f"{name} tells classes apart, and field {field!r} of {schema.name!r} holds {type(kind).__name__} values; name one with label=")
     rows = schema.rows.get("train", labels or 0)
     if labels is not None and not kind.n <= labels <= rows:
-        raise UsageError(f"{name} was to read {labels} labels; {schema.name!r} has {kind.n} classes and {rows} training rows: give at least one a class")
+        span = f"{kind.n} to {rows}, at least one a class and no more than there are rows"
+        raise UsageError(f"{name} was to read {labels} labels; {schema.name!r} has {kind.n} classes and {rows} training rows: give {span}")
     return kind.n
 
 

@@ -43,8 +43,9 @@ class Budget:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.seconds is None):
             raise UsageError("a budget is either steps or seconds: give exactly one of them")
-        if (self.steps or self.seconds or 0) <= 0:
-            raise UsageError(f"a budget must be positive, and got {self.steps or self.seconds}; give some steps or seconds")
+        given = self.seconds if self.steps is None else self.steps
+        if given is None or given <= 0:
+            raise UsageError(f"a budget must be positive, and got {given}; give some steps or seconds")
 
     def total(self, trial: Callable[[], float]) -> int:
         """The number of steps that this budget buys; `trial` measures seconds a step and is called only if it must be."""

@@ -14,9 +14,15 @@ def choose(name: str | None = None) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f"device {name!r} is not to be had here ({str(error).splitlines()[0]}); leave --device out to choose by itself") from None
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise UsageError(f"there is no device {name!r} here, which has {', '.join(present())}; leave --device out to choose by itself") from None
     return device
+
+
+def present() -> list[str]:
+    """The devices of this machine, the best one first."""
+    cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    return [*cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
 
 
 def machine() -> dict[str, str | int]:

@@ -38,7 +38,8 @@ def arrange(names: Sequence[str]) -> Arrangement:
     classes = tuple(sorted(set(inside)))
     if len(inside) < len(parts) or len(classes) < 2:
         if inside and len(inside) < len(parts):
-            notes.append(f"{len(parts) - len(inside)} files lie outside the sub-folders, so these were not read as classes")
+            loose = len(parts) - len(inside)
+            notes.append(f"{loose} {'file lies' if loose == 1 else 'files lie'} outside the sub-folders, so these were not read as classes")
         return Arrangement(splits, None, (), tuple(rules), tuple(notes))
     index = {name: i for i, name in enumerate(classes)}
     rules.append(f"The sub-folders are the {len(classes)} classes of the field 'label'.")
