@@ -109,13 +109,13 @@ def vae_gan(gamma: float) -> Play:
 
     encoder: KL + 1/2 |f(x) - f(x~)|^2; decoder: gamma 1/2 |f(x) - f(x~)|^2 - log D(x~) - log D(x_p);
     critic: -log D(x) - log(1 - D(x~)) - log(1 - D(x_p)), with f the critic's features, x~ a reconstruction and x_p a sample of the prior.
-    The decoder's adversarial loss is the non-saturating one.
+    The decoder's adversarial loss is the non-saturating one. Where x was seen in part, made rows are judged with the same holes.
     """
 
     def pictures(parts: nn.ModuleDict, batch: Batch) -> tuple[Tensor, Tensor]:
         made = centre(parts["model"](batch)["x"].prior)[0]
         dream: Distribution = parts["model"].generate_x(len(content(batch["x"])))  # type: ignore[operator]
-        return made, centre(dream)
+        return seen_alike(made, batch["x"]), seen_alike(centre(dream), batch["x"])
 
     def far(real: Tensor, made: Tensor) -> Tensor:
         return 0.5 * (real - made).square().flatten(1).sum(-1)
@@ -123,7 +123,7 @@ def vae_gan(gamma: float) -> Play:
     def play(parts: nn.ModuleDict, batch: Batch, clock: Clock) -> Iterator[Move]:
         critic, x = parts["critic"], content(batch["x"])
         trace = parts["model"](batch)
-        distance = far(critic(x)[0], critic(centre(trace["x"].prior)[0])[0])
+        distance = far(critic(x)[0], critic(seen_alike(centre(trace["x"].prior)[0], batch["x"]))[0])
         yield Move("encoder", trace.kl + distance, {**terms_of(trace), "features": distance.mean().detach()}, trace)
         made, dream = pictures(parts, batch)
         features, fake = critic(made)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from vaestro.codes import cool, strings
-from vaestro.core import Batch, Model, content, replaying, run
+from vaestro.core import Batch, Draw, Model, Site, content, replaying, run, take
 from vaestro.errors import UsageError
 from vaestro.plays.moves import Clock, Move, Play, terms_of
 from vaestro.schedules import Schedule
@@ -27,7 +27,7 @@ def cooled(play: Play, temperature: Schedule) -> Play:
 def enumerated(parts: nn.ModuleDict, batch: Batch, clock: Clock) -> Iterator[Move]:
     """One player on minus the exact ELBO, -sum_z q(z|x) (log p(x, z) - log q(z|x)) over every string z: nats per row, and a gradient without noise.
 
-    For one site of one-hot codes with 4,096 strings at most, whole rows given; raises UsageError for others.
+    For one site of one-hot codes with 4,096 strings at most; raises UsageError for others. What was seen in part (`Seen`) is scored in part.
     """
     model = parts["model"]
     assert isinstance(model, Model)
@@ -37,9 +37,13 @@ def enumerated(parts: nn.ModuleDict, batch: Batch, clock: Clock) -> Iterator[Mov
         raise UsageError(f"enumeration is for models of one latent site, and this one has {len(posteriors)}; use an estimator that draws, such as vimco")
     ((name, posterior),) = posteriors.items()
     every = strings(posterior)
-    given = {n: content(batch[n]) for n in model.observed if n in batch}
-    rows = len(next(iter(given.values())))
-    trace = run(model.program(batch), replaying({name: every.unsqueeze(1).expand(-1, rows, *every.shape[1:]), **given}))
+    rows = len(content(next(iter(batch.values()))))
+    replay = replaying({name: every.unsqueeze(1).expand(-1, rows, *every.shape[1:])})
+
+    def choose(site: Site) -> Draw:
+        return replay(site) if site.name == name else take(site, (len(every), rows), batch.get(site.name))
+
+    trace = run(model.program(batch), choose)
     q = torch.as_tensor(trace[name].log_q).exp()
     reconstruction, kl = -(q * trace.log_px).sum(0), trace.kl
     yield Move("model", reconstruction + kl, {**terms_of(trace), "reconstruction": reconstruction.mean().detach()}, trace)
