@@ -20,6 +20,7 @@ from vaestro.cli.app import app
 from vaestro.cli.catalogue import in_words
 from vaestro.cli.live import Display, clock, sparkline
 from vaestro.cli.shared import finite
+from vaestro.cli.tables import cell
 from vaestro.data.rows import Rows
 from vaestro.evaluation.likelihood import importance
 from vaestro.networks import NETWORKS
@@ -394,6 +395,27 @@ def test_lists_and_cards_name_everything(here: Path) -> None:
     told = json.loads(done("data", "show", "digits", "--json"))
     assert sum(told["rows"].values()) == 1797
     assert {s["name"] for s in json.loads(done("data", "list", "--json"))} >= {"digits", "mnist-grey"}
+
+
+def test_whole_numbers_come_back_in_the_units_of_the_data(here: Path) -> None:
+    counts = np.random.default_rng(0).poisson(3.0, (60, 5))
+    np.save("counts.npy", counts)
+    done("train", SMALL, "counts.npy", "--steps", 3, "--out", "runs/counted")
+    done("generate", "counted", "-n", 9, "--sample", "-o", "new.csv")
+    new, top = np.loadtxt("new.csv", delimiter=",", skiprows=1), counts.max()
+    np.testing.assert_allclose(new, new.round(), atol=1e-5)
+    assert new.max() > 1 and 0 <= new.min() <= new.max() <= top + 1e-5
+    done("reconstruct", "counted", "counts.npy", "-o", "back.npy")
+    run = vaestro.open_run("runs/counted")
+    np.testing.assert_allclose(np.load("back.npy"), vaestro.reconstruct(run, torch.from_numpy(counts / top).float()) * top, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [(86.9312, 0.4512, "86.93 ± 0.45"), (7155.44, 157.0, "7,155 ± 157"), (0.0044182, 0.00065, "0.00442 ± 0.00065"), (2.5, 0.0, "2.5")],
+)
+def test_a_value_ends_where_its_error_does(value: float, error: float, text: str) -> None:
+    assert cell({"value": value, "error": error}) == text
 
 
 def test_the_version_is_told() -> None:

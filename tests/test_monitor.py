@@ -65,6 +65,7 @@ def test_kl_and_means_by_dimension_have_their_closed_forms():
     assert torch.equal(posterior_means(t)["z"], loc)
     assert informative(3, 1, [expected]) == 2  # the second dimension is the prior itself
     assert informative(3, 1, []) == 1  # nothing splits: fall back on the moving means
+    assert [informative(9, 8, [], nats) for nats in (0.74, 5.0, -0.1)] == [7, 8, 0]  # which the whole KL has to pay for
 
 
 def trained(tmp_path, call: str, data: str, steps: int):

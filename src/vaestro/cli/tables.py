@@ -1,5 +1,6 @@
 """Runs, evaluations, comparisons and diagnoses in words."""
 
+import math
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -25,10 +26,14 @@ def number(value: float | None, digits: int = 6) -> str:
 
 
 def cell(score: dict[str, Any] | None) -> str:
-    """A value with its standard error."""
+    """A value with its standard error, both to the error's second digit: `86.93 ± 0.45`, `7,155 ± 157`."""
     if score is None:
         return "none"
-    return number(score["value"]) + (f" ± {score['error']:.2g}" if score["error"] else "")
+    value, error = score["value"], score["error"]
+    if not error or not 1e-5 < error < math.inf:
+        return number(value)
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:,.{digits}f} ± {error:,.{digits}f}"
 
 
 def print_evaluation(found: "Evaluation", as_json: bool) -> None:

@@ -97,7 +97,7 @@ def examine(model: Model, held_out: Rows, rows: int, of: Run) -> Signs:
     latents, units = means.shape[1], int(active(means).sum())
     used = shares([used_in(trace)])
     return Signs(
-        rows, latents, units, informative(latents, units, kl.values()), nats,
+        rows, latents, units, informative(latents, units, kl.values(), nats), nats,
         {n: k.tolist() for n, k in kl.items()}, gain, off,
         sharp, None if sharp is None or drawn is None else float(drawn.mean()) / float(data_power), int(of.about.get("skipped", 0)), of.log(),
         used.get("codes_used"), used.get("perplexity"), unit=unit_in(of),
@@ -148,8 +148,8 @@ def collapse(s: Signs) -> Iterable[Finding]:
     yield Finding(
         "posterior collapse",
         f"{few}{pays}: for the latents the KL charges more than the likelihood pays for what they could tell",
-        f"use fewer latents ({2 * s.informative or 16}, say), a likelihood with a learned scale (likelihood=gaussian), a smaller beta, "
-        "warm_up=0.2, or free_bits_vae",
+        f"use fewer latents ({2 * s.informative or 16}, say), warm_up=0.2, a smaller beta, free_bits_vae, "
+        "or, if the data are not binary, a likelihood with a learned scale (likelihood=gaussian)",
     )
 
 
@@ -159,7 +159,8 @@ def dead(s: Signs) -> Iterable[Finding]:
         yield Finding(
             "dead codes",
             f"{s.rows:,} rows use {s.codes_used:.0%} of the codes, and as unevenly as {s.perplexity:.0f} even ones: the rest is paid for and tells nothing",
-            "fewer codes (codes=64, say), a higher revive (0.1), running means (decay=0.99) in place of decay=none, or fsq_vae, which has no book to die",
+            "fewer codes or classes (codes=64, say), longer training, a higher revive (0.1), running means (decay=0.99) in place of decay=none, "
+            "or fsq_vae, which has no book to die",
         )
 
 
@@ -188,9 +189,10 @@ def off(s: Signs) -> Iterable[Finding]:
     if abs(s.off_prior) > 0.25:
         yield Finding(
             "latents off the prior",
-            f"encoded rows differ from draws of the prior by {s.off_prior:.2f} nats a latent, so samples start where no data are",
-            "a plain autoencoder has no prior to follow: use vae; else raise beta to 1, train longer, use a learned prior (vamp, gmm_prior), "
-            "or fit one to this run (vaestro fit-prior RUN gmm)",
+            f"encoded rows are {abs(s.off_prior):.2f} nats a latent {'less' if s.off_prior > 0 else 'more'} likely under the prior than its own draws, "
+            "so samples start where no data are",
+            "train longer, raise beta to 1, use a learned prior (vamp, gmm_prior), or fit one to this run (vaestro fit-prior RUN gmm); "
+            "a plain autoencoder has no prior to follow: use vae",
         )
 
 

@@ -46,13 +46,16 @@ def kl_by_dimension(trace: Trace) -> dict[str, Tensor]:
     return {name: kl for name, kl in split.items() if kl is not None}
 
 
-def informative(latents: int, active: int, kl: Iterable[Tensor]) -> int:
+def informative(latents: int, active: int, kl: Iterable[Tensor], nats: float | None = None) -> int:
     """How many latents carry 0.1 nats a row or more; where the KL does not split into dimensions, how many have moving means.
 
+    Of the latter no more are counted than the whole KL, `nats` if it is known, could pay for.
     Moving means alone do not tell: a collapsed posterior can spread a few nats over hundreds of latents that all move a little.
     """
     split = list(kl)
-    return int((torch.cat(split) > INFORMATIVE).sum()) if sum(len(k) for k in split) == latents else active
+    if sum(len(k) for k in split) == latents:
+        return int((torch.cat(split) > INFORMATIVE).sum())
+    return active if nats is None else min(active, int(max(nats, 0.0) / INFORMATIVE))
 
 
 def unit_of(recipe: Recipe, batch: Batch) -> str:

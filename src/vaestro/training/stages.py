@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import singledispatch
+from itertools import islice
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -27,6 +28,7 @@ from vaestro.training.record import Watch
 ENOUGH = 20_000  # latents that are fitted to, where few rows must be drawn several times
 MOST_DRAWS = 16  # of one row
 LOOK = 1000  # rows that a prior made of rows may take its own from
+NEAR = 6  # recipes that a refusal names
 AT_ONCE = 250  # rows that are encoded together
 SCORED = 5000  # held-out latents that are scored at each check
 CHECKS = 50  # of the held-out latents during a fit
@@ -102,9 +104,9 @@ def latent_of(model: Model) -> str:
     return site if type(prior) is type(alone) and prior.event_shape == alone.event_shape else ""
 
 
-def able(schema: Schema) -> list[str]:
-    """The recipes whose prior can be fitted later, of those that fit these data."""
-    return [name for name in RECIPES if _able(name, schema)]
+def able(schema: Schema) -> Iterator[str]:
+    """The recipes whose prior can be fitted later, of those that fit these data, the classic ones first."""
+    return (name for name in sorted(RECIPES, key=lambda n: RECIPES[n].group != "classic") if _able(name, schema))
 
 
 def _able(name: str, schema: Schema) -> bool:
@@ -115,11 +117,11 @@ def _able(name: str, schema: Schema) -> bool:
 
 
 def require_slot(model: Model, call: str, schema: Schema) -> str:
-    """The latent site of a model with one prior slot; raises UsageError for another, naming the recipes that have one."""
+    """The latent site of a model with one prior slot; raises UsageError for another, naming some recipes that have one."""
     site = latent_of(model)
     if not site:
-        names = ", ".join(able(schema))
-        raise UsageError(f"{call} has not exactly one prior without conditions, so none can be fitted in its place; recipes that have one: {names}")
+        few = ", ".join(islice(able(schema), NEAR))
+        raise UsageError(f"{call} has not exactly one prior without conditions, so none can be fitted in its place; recipes that have one: {few}")
     return site
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vaestro.data.schema import Count, Field, Kind, Real
+from vaestro.data.schema import Count, Field, Integer, Kind, Real
 from vaestro.errors import UsageError, did_you_mean
 from vaestro.training.files import write_bytes
 
@@ -74,6 +74,17 @@ def _(kind: Count | Real, images: Tensor) -> tuple[Tensor, list[str]]:
     return (images - low) / ((high - low) or 1.0), [f"values from {low:.4g} (black) to {high:.4g} (white)"]
 
 
+@singledispatch
+def stored(kind: Kind, rows: Tensor) -> Tensor:
+    """Rows in the units that a model reads as numbers in those of the data, float64: the inverse of `unit`. Open."""
+    return rows.detach().cpu().double()
+
+
+@stored.register
+def _(kind: Integer, rows: Tensor) -> Tensor:
+    return rows.detach().cpu().double() * (kind.levels - 1)
+
+
 Writer = Callable[[Path, Field, Tensor, int | None], list[str]]
 
 
@@ -89,16 +100,16 @@ def write_png(path: Path, field: Field, rows: Tensor, columns: int | None) -> li
 
 
 def write_npy(path: Path, field: Field, rows: Tensor, columns: int | None) -> list[str]:
-    """An array [n, *shape] of float32, for `numpy.load`."""
+    """An array [n, *shape] of float32 in the units of the data, for `numpy.load`."""
     file = io.BytesIO()
-    np.save(file, rows.detach().cpu().numpy(), allow_pickle=False)
+    np.save(file, stored(field.kind, rows).float().numpy(), allow_pickle=False)
     write_bytes(path, file.getvalue())
     return []
 
 
 def write_csv(path: Path, field: Field, rows: Tensor, columns: int | None) -> list[str]:
-    """A line for each row, its numbers in C order under the names x0, x1, ..."""
-    flat = rows.detach().cpu().double().flatten(1).numpy()
+    """A line for each row, its numbers in the units of the data and in C order under the names x0, x1, ..."""
+    flat = stored(field.kind, rows).flatten(1).numpy()
     file = io.StringIO()
     np.savetxt(file, flat, fmt="%.7g", delimiter=",", header=",".join(f"{field.name}{i}" for i in range(flat.shape[1])), comments="")
     write_bytes(path, file.getvalue().encode())
