@@ -331,6 +331,22 @@ def test_early_stopping_keeps_the_best_weights(tmp_path):
     assert load_tensors(tmp_path / "r" / "model.safetensors")[0].keys() == load_tensors(tmp_path / "r" / "best.safetensors")[0].keys()
 
 
+@pytest.mark.parametrize(
+    ("call", "settled"),
+    [
+        ("two_stage:latents=2,hidden=16,width=8,first=0.6", 0.6),
+        ("vade:latents=2,hidden=16,components=3,settle=0.5", 0.5),
+        ("vae:latents=2,warm_up=0.7,hidden=16", 0.7),
+    ],
+)
+def test_patience_begins_when_the_score_tells_where_training_leads(tmp_path, call, settled):
+    """The first stage of two moves latents away from what the second, untrained, expects: patience=1 would end it there."""
+    run = trained(tmp_path / "r", call + ",batch=32,patience=1", 200)
+    assert run.about["done_steps"] > settled * 200
+    scores = {line["step"]: line["validation"] for line in run.log() if "validation" in line and line["step"] >= settled * 200}
+    assert load_tensors(tmp_path / "r" / "best.safetensors")[1]["step"] == min(scores, key=lambda step: scores[step])
+
+
 def test_a_diverging_run_fails_with_a_reason(tmp_path):
     with pytest.raises(VaestroError, match="gradients were infinite or NaN"):
         trained(tmp_path / "r", "vae:hidden=16,latents=2,learning_rate=1e30,optimizer=sgd", 400)

@@ -65,6 +65,7 @@ class Recipe:
     fields: tuple[str, ...] = ("x",)  # the only fields of the data that the model is shown
     told: Told | None = None  # what training rows show it beside these, and no other rows
     unit: str = NATS  # of the score
+    settled: float = 0.0  # the share of training before which the score does not tell where it leads, as in a warm-up: patience begins after it
 
     @property
     def model(self) -> Model:
@@ -74,9 +75,9 @@ class Recipe:
         return model
 
 
-def solo(model: Model, play: Play, score: Objective | None = None, samples: int = 1) -> Recipe:
+def solo(model: Model, play: Play, score: Objective | None = None, samples: int = 1, settled: float = 0.0) -> Recipe:
     """A recipe of one player; validation scores the ELBO unless told another bound."""
-    return Recipe(nn.ModuleDict({"model": model}), play, score=score or elbo(), samples=samples)
+    return Recipe(nn.ModuleDict({"model": model}), play, score=score or elbo(), samples=samples, settled=settled)
 
 
 class Entry(NamedTuple):

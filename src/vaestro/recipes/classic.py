@@ -29,7 +29,7 @@ def vae(
 ) -> Recipe:
     """The variational autoencoder; `warm_up` is the share of training over which the KL's weight rises to 1."""
     model = plain(schema, latents, network, hidden, likelihood)
-    return solo(model, annealed(elbo, rising(warm_up)))
+    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
 
 
 @recipe(

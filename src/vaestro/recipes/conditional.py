@@ -62,7 +62,7 @@ def cvae(
     p = beside(x, latents + told.width, network, hidden, likelihood(x))
     memory = Memory(c, schema.rows.get("train", 1))
     model = CVAE(memory, told, prior(latents, told.width), joined(x, told.width, latents, network, hidden, width), p)
-    return replace(solo(model, annealed(elbo, rising(warm_up))), fields=("x", condition))
+    return replace(solo(model, annealed(elbo, rising(warm_up)), settled=warm_up), fields=("x", condition))
 
 
 def named(schema: Schema, field: str, keyword: str) -> Field:
@@ -155,4 +155,5 @@ def m1_m2(
     play = stacked(alone(elbo()), semi_supervised(label, n, alpha), first)
     players = {"m1": ("model.m1",), "m2": ("model.m2",)}
     settings = Training(learning_rate=1e-3, rate=RATES["constant"])
-    return Recipe(nn.ModuleDict({"model": Stacked(m1, m2)}), play, players, settings, told=told_labels(schema, label, labels, known))
+    parts = nn.ModuleDict({"model": Stacked(m1, m2)})
+    return Recipe(parts, play, players, settings, told=told_labels(schema, label, labels, known), settled=first)

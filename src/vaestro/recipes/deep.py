@@ -57,7 +57,7 @@ def top_down(
 
     encoder = reader(x, network, (width,), None)
     model = TopDown(encoder, [step() for _ in range(layers)], decoder(x, width, network, None, likelihood), width)
-    return solo(model, annealed(elbo, rising(warm_up)))
+    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
 
 
 @recipe(
@@ -89,7 +89,7 @@ def ladder_vae(
     climb = Climb([nn.Sequential(net, nn.SiLU()) for net in nets], [1] * len(latents))
     rungs = [rung(i) for i in reversed(range(len(latents)))]
     model = TopDown(climb, rungs, decoder(x, latents[0], network, None, likelihood), None)
-    return solo(model, annealed(elbo, rising(warm_up)))
+    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
 
 
 @recipe(
@@ -136,7 +136,7 @@ def resnet_vae(
         raise UsageError(f"resnet_vae needs images, and the rows of {schema.name!r} are shaped {x.shape}; use vae or flow_prior for vectors")
     q = encoder(x, latents, network, hidden)
     model = VAE(prior(latents, q, x), q, decoder(x, latents, network, hidden, likelihood))
-    return solo(model, annealed(elbo, rising(warm_up)))
+    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
 
 
 @recipe(
@@ -182,7 +182,7 @@ def nvae(
     model = stairs(schema["x"], plan, residual_normal(plan, activations), likelihood)
     parts = nn.ModuleDict({"model": model, "spectral": Spectral(model)})
     play = priced(annealed(elbo, rising(warm_up)), spectral, "spectral")
-    return Recipe(parts, play, training=Training(optimizer=adamax, ema=0.999))
+    return Recipe(parts, play, training=Training(optimizer=adamax, ema=0.999), settled=warm_up)
 
 
 @recipe(

@@ -195,4 +195,4 @@ def two_stage(
     q = Conditional(mlp((latents,), (2 * top,), layers), Gaussian())
     second = VAE(StandardNormal((top,)), q, Conditional(mlp((top,), (latents,), layers), SharedGaussian()))
     parts = nn.ModuleDict({"model": TwoStage(plain(schema, latents, network, hidden, likelihood), second)})
-    return Recipe(parts, stacked(alone(elbo()), alone(elbo()), first), {"m1": ("model.m1",), "m2": ("model.m2",)})
+    return Recipe(parts, stacked(alone(elbo()), alone(elbo()), first), {"m1": ("model.m1",), "m2": ("model.m2",)}, settled=first)

@@ -176,7 +176,7 @@ def dvae(
     """A VAE with one of `codes` codes drawn at each place of a grid; the temperature falls from 1 to `temperature` over the `cooling` share of training."""
     x = schema["x"]
     model = drawn(x, codes, places(x, grid, hidden), Relaxed, network, hidden, likelihood)
-    return solo(model, cooled(annealed(elbo, rising(warm_up, beta)), ramp(1.0, cooling, temperature)))
+    return solo(model, cooled(annealed(elbo, rising(warm_up, beta)), ramp(1.0, cooling, temperature)), settled=warm_up)
 
 
 @recipe(

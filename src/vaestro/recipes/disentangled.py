@@ -176,4 +176,4 @@ def joint_vae(
     encoder = reader(x, network, (2 * latents + variables * classes,), hidden)
     decoder = build(network, (latents + variables * classes,), outputs(family, x.shape), hidden and hidden[::-1])
     model = Mixed(latents, variables, codes, encoder, Conditional(decoder, family))
-    return solo(model, annealed(lambda p: capacities(gamma, {s: p * c for s, c in held.items()}), ramp(0.0, until), term="capacity"))
+    return solo(model, annealed(lambda p: capacities(gamma, {s: p * c for s, c in held.items()}), ramp(0.0, until), term="capacity"), settled=until)

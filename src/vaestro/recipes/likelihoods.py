@@ -43,4 +43,4 @@ def pixel_vae(
         return Pixels(likelihood(field), field.shape, hidden=masked, kernel=kernel)
 
     px, qz = decoder(x, latents, network, hidden, pixels), encoder(x, latents, network, hidden)
-    return solo(VAE(prior(latents, qz, x), qz, px), annealed(elbo, rising(warm_up)))
+    return solo(VAE(prior(latents, qz, x), qz, px), annealed(elbo, rising(warm_up)), settled=warm_up)

@@ -28,7 +28,7 @@ def full_covariance(
     x = schema["x"]
     q = posteriors.full_covariance(x, latents, network, hidden)
     model = VAE(StandardNormal((latents,)), q, decoder(x, latents, network, hidden, likelihood))
-    return solo(model, annealed(elbo, rising(warm_up)))
+    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
 
 
 @recipe(
@@ -50,7 +50,7 @@ def planar(
     x = schema["x"]
     q = posteriors.planar(x, latents, network, hidden, flows)
     model = VAE(StandardNormal((latents,)), q, decoder(x, latents, network, hidden, likelihood))
-    return solo(model, annealed(elbo, rising(warm_up)))
+    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
 
 
 @recipe(
@@ -72,7 +72,7 @@ def radial(
     x = schema["x"]
     q = posteriors.radial(x, latents, network, hidden, flows)
     model = VAE(StandardNormal((latents,)), q, decoder(x, latents, network, hidden, likelihood))
-    return solo(model, annealed(elbo, rising(warm_up)))
+    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
 
 
 @recipe(
@@ -94,7 +94,7 @@ def householder(
     x = schema["x"]
     q = posteriors.householder(x, latents, network, hidden, flows)
     model = VAE(StandardNormal((latents,)), q, decoder(x, latents, network, hidden, likelihood))
-    return solo(model, annealed(elbo, rising(warm_up)))
+    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
 
 
 @recipe(
@@ -117,7 +117,7 @@ def iaf(
     x = schema["x"]
     q = posteriors.inverse_autoregressive(x, latents, network, hidden, flows, width)
     model = VAE(StandardNormal((latents,)), q, decoder(x, latents, network, hidden, likelihood))
-    return solo(model, annealed(elbo, rising(warm_up)))
+    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
 
 
 @recipe(
@@ -139,7 +139,7 @@ def maf_posterior(
     x = schema["x"]
     q = posteriors.masked_autoregressive(x, latents, network, hidden, flows)
     model = VAE(StandardNormal((latents,)), q, decoder(x, latents, network, hidden, likelihood))
-    return solo(model, annealed(elbo, rising(warm_up)))
+    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
 
 
 @recipe(
@@ -161,4 +161,4 @@ def spline_posterior(
     x = schema["x"]
     q = posteriors.spline(x, latents, network, hidden, flows)
     model = VAE(StandardNormal((latents,)), q, decoder(x, latents, network, hidden, likelihood))
-    return solo(model, annealed(elbo, rising(warm_up)))
+    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)

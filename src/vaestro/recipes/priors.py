@@ -41,7 +41,7 @@ def vamp(
 ) -> Recipe:
     """A VAE whose prior is a mixture of its own posterior at learned pseudo-inputs."""
     model = under(lambda n, q, x: vamp_prior(n, q, x, components), schema, (latents, network, hidden), likelihood)
-    return solo(model, annealed(elbo, rising(warm_up)))
+    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
 
 
 @recipe(
@@ -61,7 +61,7 @@ def gmm_prior(
 ) -> Recipe:
     """A VAE whose prior is a learned mixture of Gaussians."""
     model = under(lambda n, q, x: GaussianMixture(n, components), schema, (latents, network, hidden), likelihood)
-    return solo(model, annealed(elbo, rising(warm_up)))
+    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
 
 
 @recipe(
@@ -81,7 +81,7 @@ def exemplar(
 ) -> Recipe:
     """A VAE whose prior is a mixture of Gaussians of one scale around the encodings of training rows."""
     model = under(lambda n, q, x: exemplar_prior(n, q, x, exemplars), schema, (latents, network, hidden), likelihood, ExemplarVAE)
-    return solo(model, annealed(elbo, rising(warm_up)))
+    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
 
 
 @recipe(
@@ -101,7 +101,7 @@ def flow_prior(
 ) -> Recipe:
     """A VAE whose prior is a normalising flow of affine couplings, learned with the rest."""
     model = under(lambda n, q, x: flow(n, q, x, layers), schema, (latents, network, hidden), likelihood)
-    return solo(model, annealed(elbo, rising(warm_up)))
+    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
 
 
 @recipe(
@@ -121,7 +121,7 @@ def maf_prior(
 ) -> Recipe:
     """A VAE whose prior is a masked autoregressive flow: one pass to train, `latents` passes a layer to sample."""
     model = under(lambda n, q, x: maf(n, q, x, layers), schema, (latents, network, hidden), likelihood)
-    return solo(model, annealed(elbo, rising(warm_up)))
+    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
 
 
 @recipe(
@@ -142,7 +142,7 @@ def spline_prior(
 ) -> Recipe:
     """A VAE whose prior is a neural spline flow of couplings."""
     model = under(lambda n, q, x: spline(n, q, x, layers, bins), schema, (latents, network, hidden), likelihood)
-    return solo(model, annealed(elbo, rising(warm_up)))
+    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
 
 
 @recipe(
@@ -162,7 +162,7 @@ def autoregressive_prior(
 ) -> Recipe:
     """A VAE whose prior draws each latent from a mixture of Gaussians that depends on those before it."""
     model = under(lambda n, q, x: autoregressive(n, q, x, components), schema, (latents, network, hidden), likelihood)
-    return solo(model, annealed(elbo, rising(warm_up)))
+    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
 
 
 @recipe(
@@ -182,4 +182,4 @@ def vade(
 ) -> Recipe:
     """A VAE that clusters: for the share `settle` of training its mixture learns where a plain VAE puts the rows, then it is the prior."""
     model = under(lambda n, q, x: GaussianMixture(n, components), schema, (latents, network, hidden), likelihood)
-    return solo(model, settled(settle))
+    return solo(model, settled(settle), settled=settle)

@@ -43,7 +43,8 @@ def capacity(
     likelihood: Likely = default_likelihood,
 ) -> Recipe:
     """A VAE whose KL is held at a capacity that rises to `nats` a row over the share `until` of training."""
-    return solo(plain(schema, latents, network, hidden, likelihood), annealed(lambda c: held_at(gamma, c), ramp(0.0, until, nats), term="capacity"))
+    play = annealed(lambda c: held_at(gamma, c), ramp(0.0, until, nats), term="capacity")
+    return solo(plain(schema, latents, network, hidden, likelihood), play, settled=until)
 
 
 @recipe(
@@ -62,7 +63,8 @@ def cyclical(
     likelihood: Likely = default_likelihood,
 ) -> Recipe:
     """A VAE whose KL weight rises from 0 to 1 again and again: each rise starts from latents that are in use."""
-    return solo(plain(schema, latents, network, hidden, likelihood), annealed(elbo, cycling(cycles, rise)))
+    end = 1 - (1 - rise) / cycles if rise else 0.0  # of the last rise
+    return solo(plain(schema, latents, network, hidden, likelihood), annealed(elbo, cycling(cycles, rise)), settled=end)
 
 
 @recipe(
@@ -165,4 +167,4 @@ def curriculum(
     likelihood: Likely = default_likelihood,
 ) -> Recipe:
     """A VAE that trains on the easy rows of each batch first, and on all of them after the share `until` of training."""
-    return solo(plain(schema, latents, network, hidden, likelihood), easy_first(elbo(), ramp(start, until)))
+    return solo(plain(schema, latents, network, hidden, likelihood), easy_first(elbo(), ramp(start, until)), settled=until)

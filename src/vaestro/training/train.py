@@ -176,6 +176,8 @@ class Trainer:
             signs = vital_signs(self.recipe, (self.rows["validation"].batch(i) for i in index.split(250)), self.loop.n / self.progress.total)
         score = signs["validation"]
         self.progress.score = score
+        if self.loop.n < self.recipe.settled * self.progress.total:
+            return signs
         better = score < self.progress.best
         self.progress.best, self.progress.waited = (score, 0) if better else (self.progress.best, self.progress.waited + 1)
         if better and self.recipe.training.patience is not None:
