@@ -272,6 +272,7 @@ WRONG = {
     "unfit": ("train listing_mnist digits", "recipes that fit it: listing_conv, listing_mse, vae, ae, "),
     "widths": ("train vae:hidden=axb digits", "vae: hidden takes widths such as 512x256, and got axb"),
     "chain": ("train delta_vae:latents=1 digits", "give two or more latents, or use delta_gaussian"),
+    "no blocks": ("train vdvae:blocks=0x0 digits", "blocks=0x0 has no latent group at its smallest resolution, the first number; give one or more there"),
     "labels": ("train m2:labels=9999 digits", "give 10 to 1437, at least one a class and no more than there are rows"),
     "start": ("train vae digits --steps 1 --start onne", "there is no run called 'onne'; did you mean one?"),
     "taken": (f"train {SMALL} digits --steps 1 --out runs/one", "runs/one already holds a run; `vaestro resume runs/one` goes on with it"),
@@ -320,6 +321,9 @@ def test_a_misspelt_command_is_code_2(line: str, says: str) -> None:
 
 
 def test_failures_are_code_1(here: Path) -> None:
+    result = call("train", "vae:latents=7,hidden=8", "digits", "--steps", 1, "--start", "one", "--out", "runs/unlike")
+    assert result.exit_code == 1 and "the weights do not fit the recipe" in result.stderr
+    assert not (here / "runs/unlike").exists()
     with locked(here / "runs/one"):
         about = json.loads((here / "runs/one/run.json").read_text()) | {"status": "running"}
         (here / "runs/one/run.json").write_text(json.dumps(about))

@@ -59,7 +59,7 @@ def quiet(layers: nn.Sequential, gain: float = 0.0) -> nn.Sequential:
 def very_deep(plan: Plan, keep: Keep = stored) -> Style:
     """Bottlenecks without norms, the last weights of residual ones scaled by 1 / sqrt(depth) (Child 2021, section 3 and figure 3)."""
     width, latents = plan.width, plan.latents
-    calm = 1 / math.sqrt(sum(plan.blocks))
+    calm = 1 / math.sqrt(max(1, sum(plan.blocks)))
 
     def added(size: Size) -> nn.Module:
         return Added(bottleneck(width, width, size, calm), keep=keep)

@@ -93,12 +93,14 @@ def train(
     """Train a new run into an empty or new folder; `start` is a run whose weights it takes over. Raises UsageError if the folder holds a run."""
     if (folder / ABOUT).exists():
         raise UsageError(f"{folder} already holds a run; `vaestro resume {folder}` goes on with it, or choose another folder with --out")
+    first = None if start is None else _tensors(start)[0]
+    if first is not None:
+        adopt(plan.call.cook(plan.data.schema, plan.seed).parts, first)  # weights that do not fit are told before a folder is made
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise VaestroError(f"cannot make the folder {folder}: {error.strerror}; choose another with --out") from None
     with locked(folder):
-        first = None if start is None else _tensors(start)[0]
         trainer = Trainer(plan, folder, Log(folder, watch))
         trainer.begin(start=first)
         about = describe(plan, source, trainer) | {"stages": [{"from": str(start)}] if start else []} | (more or {})
