@@ -295,3 +295,21 @@ def test_unseen_entries_of_binned_data_are_integrated_out() -> None:
     each = dist.base_dist.log_prob(x)
     assert torch.allclose(core.partial_log_prob(dist, x, mask), (each * mask).sum((1, 2, 3)))
     assert torch.equal(core.centre(dist), dist.base_dist.base.loc)
+
+
+class Mean(torch.nn.Module):
+    """The mean of a binned family, from its numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.family = Binned(Gaussian(3), 256)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.family(h).mean
+
+
+def test_the_mean_of_bins_is_exported_for_any_number_of_rows() -> None:
+    h = torch.randn(3, 6, 24, 24)
+    traced = torch.export.export(Mean(), (h,), dynamic_shapes=({0: torch.export.Dim("n")},)).module()
+    for rows in (h, h[:1], torch.cat([h, h])):
+        torch.testing.assert_close(traced(rows), Mean()(rows))

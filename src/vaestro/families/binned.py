@@ -13,6 +13,7 @@ from vaestro.families.base import Family, Sizes, precise
 from vaestro.families.interval import log_interval, log_tail
 
 _AT_ONCE = 1 << 16  # numbers that a sum over levels holds at a time
+_TRACED = 16  # levels at a time in a traced graph
 
 
 class BinnedDistribution(Distribution):
@@ -60,7 +61,8 @@ class BinnedDistribution(Distribution):
         """sum_n weight(n) P(level < n) over n = 1 .. levels - 1, few enough levels at a time to stay in the cache."""
         like, top = self.base.mean, self.levels - 1
         total = precise(torch.zeros_like(like))
-        at_once = max(1, _AT_ONCE // max(1, like.numel()))
+        # a graph that is traced for any number of rows must not take its number of steps from the rows at hand
+        at_once = _TRACED if torch.compiler.is_compiling() else max(1, _AT_ONCE // max(1, like.numel()))
         for first in range(1, self.levels, at_once):
             n = torch.arange(first, min(first + at_once, self.levels), device=like.device, dtype=total.dtype).reshape(-1, *[1] * like.dim())
             below = self.base.cdf(((n - 0.5) / top).to(like.dtype))
