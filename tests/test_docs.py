@@ -183,9 +183,9 @@ def test_parts_of_your_own_are_short() -> None:
 
 NAMED: Mapping[str, Any] = {
     "recipe": tuple(RECIPES), "likelihood": LIKELIHOODS, "network": NETWORKS, "prior": PRIORS, "prior to fit": FITTED, "covariance": COVARIANCES,
-    "posterior": POSTERIORS, "law of latents": LAWS,
-    "metric": METRICS, "challenge": CHALLENGES, "data set": SOURCES,
-    "optimiser": OPTIMIZERS, "learning-rate schedule": RATES, "precision": PRECISIONS, "keyword of training": TRAINING, "slope": SLOPES, "noise": NOISES, "norm of a Jacobian": NORMS, "restraint of a decoder": RESTRAINTS,
+    "posterior": POSTERIORS, "law of latents": LAWS, "metric": METRICS, "challenge": CHALLENGES, "data set": SOURCES,
+    "optimiser": OPTIMIZERS, "learning-rate schedule": RATES, "precision": PRECISIONS, "keyword of training": TRAINING,
+    "slope": SLOPES, "noise": NOISES, "norm of a Jacobian": NORMS, "restraint of a decoder": RESTRAINTS,
     "estimator": ESTIMATORS, "covariance of inferred latents": INFERRED,
 }  # fmt: skip
 

@@ -200,7 +200,9 @@ def test_steps_stay_invertible_at_extreme_numbers(step: type[Bijection], size: f
     assert again.isfinite().all() and (ladj <= latents * -math.log(0.0099)).all()
 
 
-@pytest.mark.parametrize("law", [steps(Planar, 3, 7, 4), steps(Radial, 3, 5, 4), Householder(3, 4), Cholesky(3), InverseAutoregressive(3, 2, 9)], ids=lambda law: type(law).__name__)
+@pytest.mark.parametrize(
+    "law", [steps(Planar, 3, 7, 4), steps(Radial, 3, 5, 4), Householder(3, 4), Cholesky(3), InverseAutoregressive(3, 2, 9)], ids=lambda law: type(law).__name__
+)
 @pytest.mark.parametrize("size", [0.0, 1.0, 30.0, 1e4])
 def test_draws_and_gradients_are_finite_in_float32(law: Callable[[Tensor], Distribution], size: float) -> None:
     h = (size * torch.randn(50, law.numbers)).requires_grad_()

@@ -50,12 +50,6 @@ CALLS = (
     "dip_vae",
     "info_vae",
     "joint_vae",
-    "beta_tc_vae",
-    "beta_tc_vae:estimator=weighted",
-    "factor_vae",
-    "dip_vae",
-    "info_vae",
-    "joint_vae",
     "categorical_vae:gradient=vimco",
     "categorical_vae:gradient=enumerated,variables=2,classes=3",
 )

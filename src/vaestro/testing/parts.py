@@ -174,7 +174,10 @@ def check_network(build: Build, inputs: Shape, outputs: Shape, hidden: tuple[int
 
 
 def check_prior(prior: nn.Module, samples: int = 20_000) -> None:
-    """No batch shape; shapes; moments of samples where they are stated; a density that integrates to 1; a gradient to every parameter. For priors of a few latents."""
+    """No batch shape; shapes; moments of samples where they are stated; a density that integrates to 1; a gradient to every parameter.
+
+    For priors of a few latents.
+    """
     dist: Distribution = prior()
     name, event = type(prior).__name__, tuple(dist.event_shape)
     _same(dist.batch_shape, (), f"{name}: batch shape")
