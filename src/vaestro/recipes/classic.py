@@ -4,13 +4,12 @@ from vaestro.data.schema import Schema
 from vaestro.families import Point, default_likelihood
 from vaestro.models import VAE
 from vaestro.networks import mlp
-from vaestro.objectives import elbo, reconstruction
 from vaestro.objectives import iwae as iwae_bound
-from vaestro.plays import alone, annealed
+from vaestro.objectives import reconstruction
+from vaestro.plays import alone
 from vaestro.priors import StandardNormal
 from vaestro.recipes.book import Count, Fraction, Recipe, Widths, recipe, solo
-from vaestro.recipes.shared import Likely, Net, decoder, encoder, plain
-from vaestro.schedules import warm_up as rising
+from vaestro.recipes.shared import Likely, Net, decoder, encoder, plain, warmed
 
 
 @recipe(
@@ -29,7 +28,7 @@ def vae(
 ) -> Recipe:
     """The variational autoencoder; `warm_up` is the share of training over which the KL's weight rises to 1."""
     model = plain(schema, latents, network, hidden, likelihood)
-    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
+    return warmed(model, warm_up)
 
 
 @recipe(

@@ -15,13 +15,12 @@ from vaestro.models.conditional import independent
 from vaestro.models.conditions import Code, default_code
 from vaestro.networks import Build, mlp
 from vaestro.objectives import elbo
-from vaestro.plays import alone, annealed
+from vaestro.plays import alone
 from vaestro.plays.classes import semi_supervised, stacked
 from vaestro.priors import StandardNormal
 from vaestro.recipes.book import Count, Fraction, Recipe, Told, Training, Weight, Widths, recipe, solo
-from vaestro.recipes.shared import Likely, Net, build, plain, reader
+from vaestro.recipes.shared import Likely, Net, build, plain, reader, warmed
 from vaestro.schedules import RATES
-from vaestro.schedules import warm_up as rising
 
 Share = Annotated[float, Gt(0), Lt(1)]
 
@@ -62,7 +61,7 @@ def cvae(
     p = beside(x, latents + told.width, network, hidden, likelihood(x))
     memory = Memory(c, schema.rows.get("train", 1))
     model = CVAE(memory, told, prior(latents, told.width), joined(x, told.width, latents, network, hidden, width), p)
-    return replace(solo(model, annealed(elbo, rising(warm_up)), settled=warm_up), fields=("x", condition))
+    return replace(warmed(model, warm_up), fields=("x", condition))
 
 
 def named(schema: Schema, field: str, keyword: str) -> Field:

@@ -23,7 +23,7 @@ from vaestro.optimizers import adamax, adamw
 from vaestro.plays import alone, annealed, priced, telling
 from vaestro.priors import PRIORS, Prior, StandardNormal, standard_normal
 from vaestro.recipes.book import Count, Fraction, Recipe, Training, Weight, Widths, recipe, solo
-from vaestro.recipes.shared import Likely, Net, decoder, encoder, reader
+from vaestro.recipes.shared import Likely, Net, decoder, encoder, reader, warmed
 from vaestro.schedules import warm_up as rising
 
 Blocks: TypeAlias = tuple[Annotated[int, Ge(0)], ...]  # latent groups at each resolution, the smallest first
@@ -57,7 +57,7 @@ def top_down(
 
     encoder = reader(x, network, (width,), None)
     model = TopDown(encoder, [step() for _ in range(layers)], decoder(x, width, network, None, likelihood), width)
-    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
+    return warmed(model, warm_up)
 
 
 @recipe(
@@ -89,7 +89,7 @@ def ladder_vae(
     climb = Climb([nn.Sequential(net, nn.SiLU()) for net in nets], [1] * len(latents))
     rungs = [rung(i) for i in reversed(range(len(latents)))]
     model = TopDown(climb, rungs, decoder(x, latents[0], network, None, likelihood), None)
-    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
+    return warmed(model, warm_up)
 
 
 @recipe(
@@ -136,7 +136,7 @@ def resnet_vae(
         raise UsageError(f"resnet_vae needs images, and the rows of {schema.name!r} are shaped {x.shape}; use vae or flow_prior for vectors")
     q = encoder(x, latents, network, hidden)
     model = VAE(prior(latents, q, x), q, decoder(x, latents, network, hidden, likelihood))
-    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
+    return warmed(model, warm_up)
 
 
 @recipe(

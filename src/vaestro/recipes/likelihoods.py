@@ -8,12 +8,9 @@ from vaestro.families import default_likelihood
 from vaestro.families.pixels import Pixels
 from vaestro.models import VAE
 from vaestro.networks import convolutional
-from vaestro.objectives import elbo
-from vaestro.plays import annealed
 from vaestro.priors import PRIORS, Prior, standard_normal
-from vaestro.recipes.book import NUMBERS, Count, Fraction, Recipe, Widths, recipe, solo
-from vaestro.recipes.shared import Likely, Net, decoder, encoder
-from vaestro.schedules import warm_up as rising
+from vaestro.recipes.book import NUMBERS, Count, Fraction, Recipe, Widths, recipe
+from vaestro.recipes.shared import Likely, Net, decoder, encoder, warmed
 
 
 @recipe(
@@ -43,4 +40,4 @@ def pixel_vae(
         return Pixels(likelihood(field), field.shape, hidden=masked, kernel=kernel)
 
     px, qz = decoder(x, latents, network, hidden, pixels), encoder(x, latents, network, hidden)
-    return solo(VAE(prior(latents, qz, x), qz, px), annealed(elbo, rising(warm_up)), settled=warm_up)
+    return warmed(VAE(prior(latents, qz, x), qz, px), warm_up)

@@ -3,14 +3,9 @@
 from vaestro import posteriors
 from vaestro.data.schema import Schema
 from vaestro.families import default_likelihood
-from vaestro.models import VAE
 from vaestro.networks import mlp
-from vaestro.objectives import elbo
-from vaestro.plays import annealed
-from vaestro.priors import StandardNormal
-from vaestro.recipes.book import Count, Fraction, Recipe, Widths, recipe, solo
-from vaestro.recipes.shared import Likely, Net, decoder
-from vaestro.schedules import warm_up as rising
+from vaestro.recipes.book import Count, Fraction, Recipe, Widths, recipe
+from vaestro.recipes.shared import Likely, Net, around, warmed
 
 FLOW_BOUND = "log p(x) >= E_q(z_0|x)[log p(x, z_K) - log q(z_0|x) + sum_k ln |det dz_k/dz_(k-1)|]"
 
@@ -25,10 +20,8 @@ def full_covariance(
     schema: Schema, latents: Count = 40, network: Net = mlp, hidden: Widths | None = None, likelihood: Likely = default_likelihood, warm_up: Fraction = 0.0
 ) -> Recipe:
     """A VAE whose posterior is a Gaussian with a full covariance, by its Cholesky factor."""
-    x = schema["x"]
-    q = posteriors.full_covariance(x, latents, network, hidden)
-    model = VAE(StandardNormal((latents,)), q, decoder(x, latents, network, hidden, likelihood))
-    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
+    q = posteriors.full_covariance(schema["x"], latents, network, hidden)
+    return warmed(around(q, schema["x"], latents, network, hidden, likelihood), warm_up)
 
 
 @recipe(
@@ -47,10 +40,8 @@ def planar(
     warm_up: Fraction = 0.0,
 ) -> Recipe:
     """A VAE whose posterior is a Gaussian pushed apart or together across `flows` planes that the encoder chooses."""
-    x = schema["x"]
-    q = posteriors.planar(x, latents, network, hidden, flows)
-    model = VAE(StandardNormal((latents,)), q, decoder(x, latents, network, hidden, likelihood))
-    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
+    q = posteriors.planar(schema["x"], latents, network, hidden, flows)
+    return warmed(around(q, schema["x"], latents, network, hidden, likelihood), warm_up)
 
 
 @recipe(
@@ -69,10 +60,8 @@ def radial(
     warm_up: Fraction = 0.0,
 ) -> Recipe:
     """A VAE whose posterior is a Gaussian pushed away from or towards `flows` points that the encoder chooses."""
-    x = schema["x"]
-    q = posteriors.radial(x, latents, network, hidden, flows)
-    model = VAE(StandardNormal((latents,)), q, decoder(x, latents, network, hidden, likelihood))
-    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
+    q = posteriors.radial(schema["x"], latents, network, hidden, flows)
+    return warmed(around(q, schema["x"], latents, network, hidden, likelihood), warm_up)
 
 
 @recipe(
@@ -91,10 +80,8 @@ def householder(
     warm_up: Fraction = 0.0,
 ) -> Recipe:
     """A VAE whose posterior is a diagonal Gaussian turned by `flows` reflections that the encoder chooses."""
-    x = schema["x"]
-    q = posteriors.householder(x, latents, network, hidden, flows)
-    model = VAE(StandardNormal((latents,)), q, decoder(x, latents, network, hidden, likelihood))
-    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
+    q = posteriors.householder(schema["x"], latents, network, hidden, flows)
+    return warmed(around(q, schema["x"], latents, network, hidden, likelihood), warm_up)
 
 
 @recipe(
@@ -114,10 +101,8 @@ def iaf(
     warm_up: Fraction = 0.0,
 ) -> Recipe:
     """A VAE whose posterior is a Gaussian through `flows` inverse autoregressive steps of `width` units; it scores only what it draws."""
-    x = schema["x"]
-    q = posteriors.inverse_autoregressive(x, latents, network, hidden, flows, width)
-    model = VAE(StandardNormal((latents,)), q, decoder(x, latents, network, hidden, likelihood))
-    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
+    q = posteriors.inverse_autoregressive(schema["x"], latents, network, hidden, flows, width)
+    return warmed(around(q, schema["x"], latents, network, hidden, likelihood), warm_up)
 
 
 @recipe(
@@ -136,10 +121,8 @@ def maf_posterior(
     warm_up: Fraction = 0.0,
 ) -> Recipe:
     """A VAE whose posterior is a masked autoregressive flow: any value is scored in one pass, a draw takes `latents` passes a step."""
-    x = schema["x"]
-    q = posteriors.masked_autoregressive(x, latents, network, hidden, flows)
-    model = VAE(StandardNormal((latents,)), q, decoder(x, latents, network, hidden, likelihood))
-    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
+    q = posteriors.masked_autoregressive(schema["x"], latents, network, hidden, flows)
+    return warmed(around(q, schema["x"], latents, network, hidden, likelihood), warm_up)
 
 
 @recipe(
@@ -158,7 +141,5 @@ def spline_posterior(
     warm_up: Fraction = 0.0,
 ) -> Recipe:
     """A VAE whose posterior is a Gaussian bent by `flows` couplings of monotonic splines: fast to draw and to score."""
-    x = schema["x"]
-    q = posteriors.spline(x, latents, network, hidden, flows)
-    model = VAE(StandardNormal((latents,)), q, decoder(x, latents, network, hidden, likelihood))
-    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
+    q = posteriors.spline(schema["x"], latents, network, hidden, flows)
+    return warmed(around(q, schema["x"], latents, network, hidden, likelihood), warm_up)

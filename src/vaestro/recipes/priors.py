@@ -4,15 +4,13 @@ from vaestro.data.schema import Schema
 from vaestro.families import default_likelihood
 from vaestro.models import VAE, ExemplarVAE
 from vaestro.networks import Build, mlp
-from vaestro.objectives import elbo
-from vaestro.plays import annealed, settled
+from vaestro.plays import settled
 from vaestro.priors import GaussianMixture, Prior, flow, maf, spline
 from vaestro.priors import vamp as vamp_prior
 from vaestro.priors.autoregressive import autoregressive
 from vaestro.priors.exemplar import exemplar as exemplar_prior
 from vaestro.recipes.book import Count, Fraction, Recipe, Widths, recipe, solo
-from vaestro.recipes.shared import Likely, Net, decoder, encoder
-from vaestro.schedules import warm_up as rising
+from vaestro.recipes.shared import Likely, Net, decoder, encoder, warmed
 
 Sizes = tuple[int, Build, Widths | None]  # latents, network, hidden
 
@@ -41,7 +39,7 @@ def vamp(
 ) -> Recipe:
     """A VAE whose prior is a mixture of its own posterior at learned pseudo-inputs."""
     model = under(lambda n, q, x: vamp_prior(n, q, x, components), schema, (latents, network, hidden), likelihood)
-    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
+    return warmed(model, warm_up)
 
 
 @recipe(
@@ -61,7 +59,7 @@ def gmm_prior(
 ) -> Recipe:
     """A VAE whose prior is a learned mixture of Gaussians."""
     model = under(lambda n, q, x: GaussianMixture(n, components), schema, (latents, network, hidden), likelihood)
-    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
+    return warmed(model, warm_up)
 
 
 @recipe(
@@ -81,7 +79,7 @@ def exemplar(
 ) -> Recipe:
     """A VAE whose prior is a mixture of Gaussians of one scale around the encodings of training rows."""
     model = under(lambda n, q, x: exemplar_prior(n, q, x, exemplars), schema, (latents, network, hidden), likelihood, ExemplarVAE)
-    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
+    return warmed(model, warm_up)
 
 
 @recipe(
@@ -101,7 +99,7 @@ def flow_prior(
 ) -> Recipe:
     """A VAE whose prior is a normalising flow of affine couplings, learned with the rest."""
     model = under(lambda n, q, x: flow(n, q, x, layers), schema, (latents, network, hidden), likelihood)
-    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
+    return warmed(model, warm_up)
 
 
 @recipe(
@@ -121,7 +119,7 @@ def maf_prior(
 ) -> Recipe:
     """A VAE whose prior is a masked autoregressive flow: one pass to train, `latents` passes a layer to sample."""
     model = under(lambda n, q, x: maf(n, q, x, layers), schema, (latents, network, hidden), likelihood)
-    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
+    return warmed(model, warm_up)
 
 
 @recipe(
@@ -142,7 +140,7 @@ def spline_prior(
 ) -> Recipe:
     """A VAE whose prior is a neural spline flow of couplings."""
     model = under(lambda n, q, x: spline(n, q, x, layers, bins), schema, (latents, network, hidden), likelihood)
-    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
+    return warmed(model, warm_up)
 
 
 @recipe(
@@ -162,7 +160,7 @@ def autoregressive_prior(
 ) -> Recipe:
     """A VAE whose prior draws each latent from a mixture of Gaussians that depends on those before it."""
     model = under(lambda n, q, x: autoregressive(n, q, x, components), schema, (latents, network, hidden), likelihood)
-    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
+    return warmed(model, warm_up)
 
 
 @recipe(

@@ -5,15 +5,18 @@ from typing import Annotated, TypeAlias
 from torch import nn
 
 from vaestro.conditional import Conditional
-from vaestro.core import Shape
+from vaestro.core import Model, Shape
 from vaestro.data.schema import Field, Schema
 from vaestro.families import LIKELIHOODS, Family, Gaussian, outputs
 from vaestro.families.likelihoods import Likelihood
 from vaestro.models import VAE
 from vaestro.networks import NETWORKS, Build
 from vaestro.networks.reading import reading
+from vaestro.objectives import elbo
+from vaestro.plays import annealed
 from vaestro.priors import StandardNormal
-from vaestro.recipes.book import Widths
+from vaestro.recipes.book import Recipe, Widths, solo
+from vaestro.schedules import warm_up as rising
 
 Net: TypeAlias = Annotated[Build, NETWORKS]
 Likely: TypeAlias = Annotated[Likelihood, LIKELIHOODS]
@@ -44,4 +47,14 @@ def decoder(field: Field, latents: int, network: Build, hidden: Widths | None, l
 def plain(schema: Schema, latents: int, network: Build, hidden: Widths | None, likelihood: Likelihood) -> VAE:
     """The VAE that most recipes start from: a standard normal prior and a Gaussian posterior."""
     x = schema["x"]
-    return VAE(StandardNormal((latents,)), encoder(x, latents, network, hidden), decoder(x, latents, network, hidden, likelihood))
+    return around(encoder(x, latents, network, hidden), x, latents, network, hidden, likelihood)
+
+
+def around(posterior: nn.Module, field: Field, latents: int, network: Build, hidden: Widths | None, likelihood: Likelihood) -> VAE:
+    """The VAE of a posterior, with a standard normal prior and the decoder that mirrors the network."""
+    return VAE(StandardNormal((latents,)), posterior, decoder(field, latents, network, hidden, likelihood))
+
+
+def warmed(model: Model, warm_up: float) -> Recipe:
+    """A recipe of one player that follows the ELBO, its KL weight rising from 0 to 1 over the share `warm_up` of training; patience waits for its end."""
+    return solo(model, annealed(elbo, rising(warm_up)), settled=warm_up)
