@@ -99,7 +99,7 @@ class Trace(dict[str, Draw]):
         """log p(x, z) - log q(z | x): the one number every bound is made of."""
         return total(d.log_p - d.log_q for d in self.values())
 
-    @property
+    @cached_property
     def penalty(self) -> Tensor | float:
         """What `penalty` asks of the posteriors, summed."""
         return sum(penalty(d.posterior) for d in self.latents.values() if d.posterior is not None)

@@ -19,7 +19,7 @@ from vaestro.plays import Clock, Move
 from vaestro.priors import PRIORS
 from vaestro.priors.fitted import FITTED, Latents, fit, over_vectors
 from vaestro.recipes import RECIPES, Call, Recipe, Training, parse
-from vaestro.recipes.book import ANY, Entry
+from vaestro.recipes.book import ANY, NEAR, Entry
 from vaestro.registry import Registry
 from vaestro.seeds import mix
 from vaestro.training.loop import Loop, weights
@@ -28,7 +28,6 @@ from vaestro.training.record import Watch
 ENOUGH = 20_000  # latents that are fitted to, where few rows must be drawn several times
 MOST_DRAWS = 16  # of one row
 LOOK = 1000  # rows that a prior made of rows may take its own from
-NEAR = 6  # recipes that a refusal names
 AT_ONCE = 250  # rows that are encoded together
 SCORED = 5000  # held-out latents that are scored at each check
 CHECKS = 50  # of the held-out latents during a fit
@@ -140,10 +139,9 @@ def with_prior(model: Model, call: Call, schema: Schema) -> nn.Module:
 
 def rebuild(recipe: Recipe, stages: Sequence[Mapping[str, Any]], schema: Schema) -> Recipe:
     """The recipe with the priors of its later stages in place, without their weights; raises UsageError for a prior that is not known here."""
-    known = book()
-    for stage in stages:
-        if "prior" not in stage:
-            continue
+    fitted = [stage for stage in stages if "prior" in stage]
+    known = book() if fitted else {}
+    for stage in fitted:
         name = str(stage["prior"]).partition(":")[0]
         if name not in known:
             raise UsageError(f"the run's prior is {name!r}, which is not known here{did_you_mean(name, known)}; name the file that registers it with --from")
