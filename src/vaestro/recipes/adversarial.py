@@ -5,12 +5,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from vaestro.conditional import Conditional
 from vaestro.core import Shape
 from vaestro.data.schema import Binary, Integer, Schema
 from vaestro.errors import UsageError
-from vaestro.families import Gaussian, Point, default_likelihood, generated
-from vaestro.models import VAE, Implicit
+from vaestro.families import Family, Gaussian, Point, default_likelihood, generated
+from vaestro.models import Implicit
 from vaestro.networks import by_shape, convolutional, mlp
 from vaestro.objectives.likeness import energy, squared_error
 from vaestro.optimizers import adam_half
@@ -20,7 +19,7 @@ from vaestro.plays.adversarial import gan as gan_play
 from vaestro.plays.introspective import Betas, soft_intro
 from vaestro.priors import StandardNormal
 from vaestro.recipes.book import NUMBERS, Count, Positive, Recipe, Training, Weight, Widths, recipe
-from vaestro.recipes.shared import Likely, Net, build, decoder, encoder, plain
+from vaestro.recipes.shared import Likely, Net, build, decoder, plain
 from vaestro.schedules import RATES
 
 GAME = Training(adam_half, learning_rate=1e-3, rate=RATES["constant"], batch=64, ema=0.999)  # a game ends nowhere in particular: its average is judged
@@ -89,10 +88,10 @@ class PairCritic(nn.Module):
         return logits
 
 
-def paired(schema: Schema, q: Conditional, latents: int, network: Net, hidden: Widths | None, penalty: float) -> Recipe:
-    """An encoder and a generator against a critic of pairs."""
+def paired(schema: Schema, family: Family, latents: int, network: Net, hidden: Widths | None, penalty: float) -> Recipe:
+    """An encoder that ends in `family` and a generator against a critic of pairs."""
     x, features = schema["x"], 128
-    model = VAE(StandardNormal((latents,)), q, decoder(x, latents, network, hidden, generated))
+    model = plain(schema, latents, network, hidden, generated, family)
     critic = PairCritic(build(network, x.shape, (features,), hidden), features, latents)
     parts, players = nn.ModuleDict({"model": model, "critic": critic}), {"critic": ("critic",), "model": ("model",)}
     return Recipe(parts, bigan_play(penalty), players, GAME, squared_error, unit="squared unit values a row")
@@ -108,7 +107,7 @@ def paired(schema: Schema, q: Conditional, latents: int, network: Net, hidden: W
 )
 def bigan(schema: Schema, latents: Count = 50, network: Net = by_shape, hidden: Widths | None = None, penalty: Weight = 1.0) -> Recipe:
     """A GAN with an encoder: the critic sees pairs of a row and a code, so that the encoder must invert the generator. Nothing compares pixels."""
-    return paired(schema, encoder(schema["x"], latents, network, hidden, Point()), latents, network, hidden, penalty)
+    return paired(schema, Point(), latents, network, hidden, penalty)
 
 
 @recipe(
@@ -121,7 +120,7 @@ def bigan(schema: Schema, latents: Count = 50, network: Net = by_shape, hidden: 
 )
 def ali(schema: Schema, latents: Count = 50, network: Net = by_shape, hidden: Widths | None = None, penalty: Weight = 1.0) -> Recipe:
     """A BiGAN whose encoder draws from a Gaussian q(z|x)."""
-    return paired(schema, encoder(schema["x"], latents, network, hidden, Gaussian()), latents, network, hidden, penalty)
+    return paired(schema, Gaussian(), latents, network, hidden, penalty)
 
 
 @recipe(

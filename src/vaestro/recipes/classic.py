@@ -2,14 +2,12 @@
 
 from vaestro.data.schema import Schema
 from vaestro.families import Point, default_likelihood
-from vaestro.models import VAE
 from vaestro.networks import mlp
 from vaestro.objectives import iwae as iwae_bound
 from vaestro.objectives import reconstruction
 from vaestro.plays import alone
-from vaestro.priors import StandardNormal
 from vaestro.recipes.book import Count, Fraction, Recipe, Widths, recipe, solo
-from vaestro.recipes.shared import Likely, Net, decoder, encoder, plain, warmed
+from vaestro.recipes.shared import Likely, Net, plain, warmed
 
 
 @recipe(
@@ -40,9 +38,7 @@ def vae(
 )
 def ae(schema: Schema, latents: Count = 40, network: Net = mlp, hidden: Widths | None = None, likelihood: Likely = default_likelihood) -> Recipe:
     """The plain autoencoder: reconstruction alone, nothing that makes its latents follow the prior."""
-    x = schema["x"]
-    q = encoder(x, latents, network, hidden, Point())
-    return solo(VAE(StandardNormal((latents,)), q, decoder(x, latents, network, hidden, likelihood)), alone(reconstruction()), reconstruction())
+    return solo(plain(schema, latents, network, hidden, likelihood, Point()), alone(reconstruction()), reconstruction())
 
 
 @recipe(

@@ -23,7 +23,7 @@ from vaestro.plays.denoising import NOISES, Spoiler, denoising, masking
 from vaestro.plays.regularised import Charge, Weighed, contractive, decay, of_trace, regularised, twice
 from vaestro.priors import StandardNormal
 from vaestro.recipes.book import Count, Recipe, Weight, Widths, recipe, solo
-from vaestro.recipes.shared import Likely, Net, decoder, encoder, plain
+from vaestro.recipes.shared import Likely, Net, plain
 from vaestro.recipes.wasserstein import NO_DENSITY, pointwise
 from vaestro.registry import Registry
 
@@ -114,9 +114,7 @@ def sparse_ae(
     likelihood: Likely = default_likelihood,
 ) -> Recipe:
     """An autoencoder whose latents, numbers in (0, 1), are each on for a share `target` of the rows; with `target=none` as seldom as their L1 norm says."""
-    x = schema["x"]
-    q = encoder(x, latents, network, hidden, UnitPoint())
-    model = VAE(StandardNormal((latents,)), q, decoder(x, latents, network, hidden, likelihood))
+    model = plain(schema, latents, network, hidden, likelihood, UnitPoint())
     sparsity = of_trace(absolute_codes if target is None else rarely_on(target))
     return solo(model, regularised(reconstruction(), {"sparsity": Weighed(weight, sparsity), **small_decoder(decay)}), reconstruction())
 

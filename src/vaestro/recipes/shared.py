@@ -44,10 +44,10 @@ def decoder(field: Field, latents: int, network: Build, hidden: Widths | None, l
     return Conditional(build(network, (latents,), outputs(family, field.shape), hidden and hidden[::-1]), family)
 
 
-def plain(schema: Schema, latents: int, network: Build, hidden: Widths | None, likelihood: Likelihood) -> VAE:
-    """The VAE that most recipes start from: a standard normal prior and a Gaussian posterior."""
+def plain(schema: Schema, latents: int, network: Build, hidden: Widths | None, likelihood: Likelihood, family: Family | None = None) -> VAE:
+    """The VAE that most recipes start from: a standard normal prior and a posterior of `family`, a Gaussian unless told otherwise."""
     x = schema["x"]
-    return around(encoder(x, latents, network, hidden), x, latents, network, hidden, likelihood)
+    return around(encoder(x, latents, network, hidden, family), x, latents, network, hidden, likelihood)
 
 
 def around(posterior: nn.Module, field: Field, latents: int, network: Build, hidden: Widths | None, likelihood: Likelihood) -> VAE:

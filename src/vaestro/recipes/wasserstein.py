@@ -12,9 +12,8 @@ from vaestro.objectives.discrepancies import Discrepancy
 from vaestro.optimizers import adam_half
 from vaestro.plays.regularised import Weighed, of_trace, regularised
 from vaestro.plays.wasserstein import adversarial_latents
-from vaestro.priors import StandardNormal
 from vaestro.recipes.book import Count, Positive, Recipe, Training, Widths, recipe, solo
-from vaestro.recipes.shared import Likely, Net, decoder, encoder
+from vaestro.recipes.shared import Likely, Net, plain
 from vaestro.schedules import RATES
 
 NO_DENSITY = {"density": "its posterior is a point, so it bounds no likelihood"}
@@ -23,8 +22,7 @@ Sizes = tuple[int, Build, Widths | None]  # latents, network, hidden
 
 def pointwise(schema: Schema, sizes: Sizes, likelihood: Likelihood) -> VAE:
     """A VAE whose posterior is a point: an autoencoder."""
-    x, (latents, network, hidden) = schema["x"], sizes
-    return VAE(StandardNormal((latents,)), encoder(x, latents, network, hidden, Point()), decoder(x, latents, network, hidden, likelihood))
+    return plain(schema, *sizes, likelihood, Point())
 
 
 def matching(model: VAE, discrepancy: Discrepancy, weight: float) -> Recipe:
