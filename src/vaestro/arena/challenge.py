@@ -105,8 +105,11 @@ class Rules(Part):
         return self.tiers[name]
 
     def sha256(self, tier: str) -> str:
-        """The hash of all that a result depends on: data, metrics, headline and one tier, not the words, the entrants or the published rows."""
-        held = {"name": self.name, "version": self.version, "data": self.data.model_dump(), "metrics": sorted(self.metrics)}
+        """The hash of all that a result depends on: data, headline and one tier, not the words, the entrants, the published rows or what else is measured.
+
+        A column that is added later reads "not measured" for the results that are older than it; each cell carries its own protocol.
+        """
+        held = {"name": self.name, "version": self.version, "data": self.data.model_dump()}
         bound = held | {"headline": self.headline.metric, "tier": self.tier(tier).model_dump(exclude={"label"})}
         return hashlib.sha256(json.dumps(bound, sort_keys=True).encode()).hexdigest()
 
