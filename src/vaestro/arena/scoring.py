@@ -18,11 +18,12 @@ from vaestro.evaluation.judge import Features, Judge, Pca, load
 from vaestro.evaluation.metrics import METRICS, Cost, Report, Subject, measure
 from vaestro.evaluation.metrics.base import Need
 from vaestro.evaluation.metrics.disentanglement import known_factors
+from vaestro.evaluation.metrics.held import Held, fixed_rows
 from vaestro.evaluation.metrics.subject import is_picture
 from vaestro.evaluation.scope import forked
 from vaestro.models import conditions_of
 from vaestro.training.runs import Run
-from vaestro.uses.evaluate import answered, fixed_rows
+from vaestro.uses.evaluate import answered
 from vaestro.uses.generate import means as generate
 from vaestro.uses.reconstruct import reconstruct
 
@@ -44,7 +45,8 @@ def subject(run: Run, data: Dataset, challenge: Challenge, tier: Tier) -> Subjec
 
     cost = Cost(run.about["parameters"], run.about["seconds"], run.about["done_steps"])
     told, factors = answered(run, data, "test", index), known_factors(data.split("test"), data.schema, index.numpy())
-    return Subject(run.model, rows, run.field, tier.samples, SCORE_SEED, run.about["call"], networks(challenge, data), cost, told, factors)
+    held = Held(data, "test", index.numpy(), run.recipe.fields)
+    return Subject(run.model, rows, run.field, tier.samples, SCORE_SEED, run.about["call"], networks(challenge, data), cost, told, factors, held)
 
 
 def networks(challenge: Challenge, data: Dataset) -> dict[str, Features]:

@@ -11,11 +11,12 @@ import numpy as np
 from torch import Tensor
 
 from vaestro.core import Batch
-from vaestro.data.rows import Rows, order
+from vaestro.data.rows import Rows
 from vaestro.data.store import Dataset
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.metrics import METRICS, Cost, Report, Subject, measure
 from vaestro.evaluation.metrics.disentanglement import known_factors
+from vaestro.evaluation.metrics.held import AT_ONCE, Held, fixed_rows
 from vaestro.models import conditions_of
 from vaestro.training.files import digest, read_json, write_bytes, write_json
 from vaestro.training.loop import weights
@@ -23,7 +24,6 @@ from vaestro.training.runs import Run, title
 from vaestro.uses.finding import SHIPPED
 
 FORMAT = 1
-AT_ONCE = 250  # rows in a batch
 NAMES = ("nll", "elbo", "bits_per_dim", "kl", "cross_entropy", "reconstruction_mse", "active_units", "blur", "effective_samples", "bound_gap")
 
 
@@ -59,11 +59,6 @@ class Evaluation:
         return found
 
 
-def fixed_rows(total: int, wanted: int) -> Tensor:
-    """Which of `total` rows are scored, ascending: one random choice for everybody, for files are often sorted by difficulty."""
-    return order(total, min(total, wanted), 0, 0)[0].sort().values
-
-
 def evaluate(run: Run, protocol: Protocol = USUAL) -> Evaluation:
     """Every measure of a run on the fixed rows of a split: likelihood with its error and ladder, ELBO and its parts, reconstruction, latents.
 
@@ -82,7 +77,8 @@ def evaluate(run: Run, protocol: Protocol = USUAL) -> Evaluation:
     cost = Cost(run.about["parameters"], run.about.get("seconds", math.nan), run.about.get("done_steps", 0))
     answers = answered(run, data, protocol.split, index)
     factors = known_factors(data.split(protocol.split), data.schema, index.numpy())
-    subject = Subject(run.model, rows, run.field, protocol.samples, protocol.seed, run.about["call"], {}, cost, answers, factors)
+    held = Held(data, protocol.split, index.numpy(), run.recipe.fields)
+    subject = Subject(run.model, rows, run.field, protocol.samples, protocol.seed, run.about["call"], {}, cost, answers, factors, held)
     alone = () if subject.encodes else ("energy",)
     report = measure((*alone, *NAMES, *(("classification_error",) if answers else ()), *(("mig",) if factors else ())), subject)
     about = _about(run, protocol._replace(rows=len(index)), report)

@@ -37,6 +37,7 @@ class Need(Enum):
     COST = "the cost of training"
     LABELS = "a model that tells classes apart, and labels"
     FACTORS = "data with known factors"
+    SPLITS = "the data set's other splits"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Metric:
     source: str
     function: Callable[[Subject], Score]
     needs: frozenset[Need] = frozenset()
+    dear: bool = False  # measured only where it is asked for by name: minutes, or few rows
 
 
 METRICS: Registry[Metric] = Registry("metric")

@@ -17,6 +17,7 @@ from vaestro.data.schema import Binary, Count, Field, Kind
 from vaestro.errors import UsageError
 from vaestro.evaluation.judge import Features
 from vaestro.evaluation.likelihood import Likelihood, Rows, importance
+from vaestro.evaluation.metrics.held import Held
 from vaestro.evaluation.metrics.spectrum import high_power
 from vaestro.evaluation.scope import chunked, count, device_of, evaluating, forked, seeded, slice_rows
 from vaestro.families.base import is_discrete
@@ -66,6 +67,14 @@ class Subject:
     cost: Cost | None = None
     answers: Callable[[], Iterable[Batch]] | None = None  # the same rows with their labels, which the model is not shown
     factors: Mapping[str, np.ndarray] = part(default_factory=dict)  # of the same rows, whole numbers [n] each, which the model is not shown
+    held: Held | None = None  # where the rows come from: other splits and labels, for the metrics that compare with them
+
+    @property
+    def beside(self) -> Held:
+        """Where the rows come from; raises UsageError where that was not said."""
+        if self.held is None:
+            raise UsageError(f"{self.name} was scored on rows of no data set, so there are no other splits or labels to compare with; give Subject(held=...)")
+        return self.held
 
     @cached_property
     def encodes(self) -> bool:
