@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -14,13 +14,13 @@ from vaestro.core import Batch
 from vaestro.data.rows import Rows
 from vaestro.data.schema import Category, Count, Real
 from vaestro.data.store import Dataset
-from vaestro.evaluation.judge import Features, Judge, Pca, load
+from vaestro.evaluation.judge import Judge
 from vaestro.evaluation.metrics import METRICS, Cost, Report, Subject, measure
 from vaestro.evaluation.metrics.base import Need
 from vaestro.evaluation.metrics.disentanglement import known_factors
 from vaestro.evaluation.metrics.held import Held, fixed_rows
 from vaestro.evaluation.metrics.subject import is_picture
-from vaestro.evaluation.scope import forked
+from vaestro.evaluation.networks import Networks, Setting
 from vaestro.models import conditions_of
 from vaestro.training.runs import Run
 from vaestro.uses.evaluate import answered
@@ -30,7 +30,6 @@ from vaestro.uses.reconstruct import reconstruct
 SCORE_SEED = 0  # one for all entries, so that they are compared on the same random numbers
 AT_ONCE = 250
 SAMPLES, BESIDE = 64, 16  # pictures shown of an entry
-LOOK = 10_000  # training rows that principal components are fitted to
 LINES = 100  # of the log that are kept
 
 
@@ -46,22 +45,8 @@ def subject(run: Run, data: Dataset, challenge: Challenge, tier: Tier) -> Subjec
     cost = Cost(run.about["parameters"], run.about["seconds"], run.about["done_steps"])
     told, factors = answered(run, data, "test", index), known_factors(data.split("test"), data.schema, index.numpy())
     held = Held(data, "test", index.numpy(), run.recipe.fields)
-    return Subject(run.model, rows, run.field, tier.samples, SCORE_SEED, run.about["call"], networks(challenge, data), cost, told, factors, held)
-
-
-def networks(challenge: Challenge, data: Dataset) -> dict[str, Features]:
-    """The feature networks that the challenge's metrics read."""
-    needed = {m.name.rpartition("_")[2] for m in challenge.measures if Need.FEATURES in m.needs}
-    makers: dict[str, Callable[[], Features]] = {"judge": lambda: load(challenge.rules.data.judge), "pca64": lambda: components(data)}
-    return {name: makers[name]() for name in sorted(needed)}
-
-
-def components(data: Dataset) -> Pca:
-    """Principal components of the training rows, as models see them."""
-    rows = Rows(data.split("train"), data.schema)
-    with forked(torch.device("cpu")):
-        torch.manual_seed(SCORE_SEED)
-        return Pca.fit(rows.batch(fixed_rows(rows.rows, LOOK))["x"])
+    seen = Networks(Setting(data, challenge.rules.data.judge))
+    return Subject(run.model, rows, run.field, tier.samples, SCORE_SEED, run.about["call"], seen, cost, told, factors, held)
 
 
 def score(run: Run, data: Dataset, challenge: Challenge, tier: Tier) -> tuple[Report, Arrays, Arrays]:

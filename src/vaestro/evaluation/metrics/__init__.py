@@ -1,7 +1,7 @@
 """Named measures of a trained model: `measure(names, Subject(...))` gives each with its error, or the reason why not."""
 
 from vaestro.evaluation.metrics import classes, cost, density, disentanglement, reconstruction, sets, values
-from vaestro.evaluation.metrics.base import METRICS, Direction, Metric, Need, Report, Score, jackknife, measure
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Report, Score, jackknife, measure
 from vaestro.evaluation.metrics.density import cross_entropy_floor
 from vaestro.evaluation.metrics.frechet import frechet, frechet_of_moments, kernel, moments
 from vaestro.evaluation.metrics.manifold import Manifold, manifold
@@ -15,6 +15,7 @@ __all__ = [
     "METRICS",
     "Cost",
     "Direction",
+    "Group",
     "Manifold",
     "Metric",
     "Need",

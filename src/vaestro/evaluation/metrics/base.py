@@ -40,6 +40,21 @@ class Need(Enum):
     SPLITS = "the data set's other splits"
 
 
+class Group(Enum):
+    """What a metric speaks of; tables are ordered so."""
+
+    DENSITY = "density"
+    RECONSTRUCTION = "reconstruction"
+    LATENTS = "latents"
+    FACTORS = "known factors"
+    CLASSES = "classes"
+    QUALITY = "samples: quality and diversity"
+    MODES = "samples: modes"
+    HONESTY = "honesty"
+    COST = "cost"
+    OTHER = "other"
+
+
 @dataclass(frozen=True)
 class Score:
     """A value with its standard error; where the metric is a mean over rows, also the rows [n], whose mean the value is."""
@@ -69,6 +84,7 @@ class Metric:
     function: Callable[[Subject], Score]
     needs: frozenset[Need] = frozenset()
     dear: bool = False  # measured only where it is asked for by name: minutes, or few rows
+    group: Group = Group.OTHER
 
 
 METRICS: Registry[Metric] = Registry("metric")

@@ -1,0 +1,72 @@
+"""The feature networks that set metrics and feature distances read, by name: an open table of makers, so that a command and a challenge find the same ones."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from vaestro.data.rows import Rows
+from vaestro.data.store import Dataset
+from vaestro.errors import UsageError
+from vaestro.evaluation.judge import Features, Pca, load
+from vaestro.evaluation.metrics.held import fixed_rows
+from vaestro.evaluation.scope import forked
+from vaestro.registry import Registry
+
+LOOK = 10_000  # training rows that principal components are fitted to
+SEED = 0  # one for all, so that everybody's features are the same
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a maker may ask: the data, whose judge network is to judge them (the data's own name by default), and weights that the user brought."""
+
+    data: Dataset
+    judge: str = ""
+    inception: Path | None = None
+
+
+Maker = Callable[[Setting], Features]  # raises UsageError where the network is not to be had
+NETWORKS: Registry[Maker] = Registry("feature network")
+
+
+@dataclass(frozen=True)
+class Networks(Mapping[str, Features]):
+    """Every registered feature network for one setting, made when it is first asked for; raises UsageError then, where it is not to be had."""
+
+    setting: Setting
+    made: dict[str, Features] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Features:
+        if name not in self.made:
+            self.made[name] = NETWORKS[name](self.setting)
+        return self.made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in NETWORKS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(NETWORKS)
+
+    def __len__(self) -> int:
+        return len(NETWORKS)
+
+
+def judge(setting: Setting) -> Features:
+    """The shipped judge of the data, or the one that the setting names."""
+    return load(setting.judge or setting.data.name)
+
+
+def components(setting: Setting) -> Pca:
+    """The first 64 principal components of at most 10,000 fixed training rows, as models see them."""
+    if "x" not in setting.data.schema:
+        raise UsageError(f"data {setting.data.name!r} have no field 'x' to take principal components of; leave out the metrics on pca64")
+    rows = Rows(setting.data.split("train"), setting.data.schema)
+    with forked(torch.device("cpu")):
+        torch.manual_seed(SEED)
+        return Pca.fit(rows.batch(fixed_rows(rows.rows, LOOK))["x"])
+
+
+NETWORKS.add("judge", judge)
+NETWORKS.add("pca64", components)
