@@ -33,6 +33,8 @@ TINY = {
     "curriculum": "latents=3,hidden=16",
     "lagging": "latents=3,hidden=16,inner=2",
     "semi_amortised": "latents=3,hidden=16,steps=2",
+    "hamiltonian_vae": "latents=3,hidden=16,steps=2",
+    "riemannian_vae": "latents=3,hidden=16,steps=2,centres=4",
     "vimco": "latents=3,hidden=8",
     "reinforce": "latents=3,hidden=8",
     "beta_tc_vae": "latents=3,hidden=16",

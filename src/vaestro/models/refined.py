@@ -77,7 +77,7 @@ class SemiAmortised(VAE):
             return self._amortised(batch)
         learning = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():  # the ascent needs gradients where nobody else does, as in evaluation
-            given = {n: _usable(v) for n, v in batch.items()}
+            given = {n: usable(v) for n, v in batch.items()}
             q = self._amortised(given)
             if not (isinstance(q, Independent) and isinstance(q.base_dist, Normal)):
                 raise UsageError("a posterior is refined where it is a diagonal Gaussian; give the posterior the family Gaussian")
@@ -119,7 +119,7 @@ def _gaussian(numbers: Tensor) -> Distribution:
     return Independent(Normal(loc, log_scale.exp(), validate_args=False), loc.dim() - 1, validate_args=False)
 
 
-def _usable(value: Value) -> Value:
+def usable(value: Value) -> Value:
     """A copy that autograd may keep, where the value was made for inference only."""
     if isinstance(value, Seen):
         return Seen(*(t.clone() if t.is_inference() else t for t in value))

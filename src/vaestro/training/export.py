@@ -18,6 +18,7 @@ from vaestro.core import Draw, Model, Site, Trace, run, take
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.metrics.subject import mean_or_draw
 from vaestro.models import SemiAmortised, conditions_of
+from vaestro.models.hamiltonian import HamiltonianVAE
 from vaestro.training.runs import Run
 
 NEEDED = ("onnx", "onnxscript")
@@ -117,7 +118,7 @@ def _refuse(of: Run) -> None:
         raise UsageError(f"{of.about['call']} has classes among its latents, which an export cannot draw; use the run itself, or vaestro.classify")
     if not latents_of(of.model, torch.zeros(1, *of.field.shape))[0]:
         raise UsageError(f"{of.about['call']} has no posterior, so there is no encoder to export; export a run of bigan or vae")
-    if isinstance(of.model, SemiAmortised) and of.model.ascent.steps:
+    if (isinstance(of.model, SemiAmortised) and of.model.ascent.steps) or (isinstance(of.model, HamiltonianVAE) and of.model.leapfrog.steps):
         raise UsageError(f"{of.about['call']} refines its latents by gradients, which no file can hold; use vaestro.embed, or export a run of vae")
 
 
