@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from vaestro.data import gaussian_grid, stacked
 from vaestro.data.cache import Progress, cache_folder, silent
 from vaestro.data.dsprites import SPRITES, Sprites
 from vaestro.data.fetch import Origin
@@ -194,6 +195,20 @@ for source in (
 ):
     SOURCES.add(source.name, source)
 SOURCES.add("fashion-mnist", SOURCES["fashion-mnist-grey"])
+SOURCES.add(
+    gaussian_grid.NAME,
+    Source(
+        gaussian_grid.NAME, "Twenty-five Gaussians on a grid of the plane, their density known", gaussian_grid.FIELD, gaussian_grid.CLASSES,
+        "that of this package", "0 MB", "drawn by code", "Drawn once with a stated seed; the label is the mode.", gaussian_grid.bring, grey,
+    ),
+)  # fmt: skip
+SOURCES.add(
+    stacked.NAME,
+    Source(
+        stacked.NAME, "Three MNIST digits as the channels of a colour picture, 1,000 classes", stacked.FIELD, stacked.CLASSES, "that of MNIST", "11.5 MB",
+        "the files of mnist-grey; 165 MB to store", f"Three digits of one split, drawn with a stated seed. {LAST}", stacked.stacked(idx_images(MNIST)), grey,
+    ),
+)  # fmt: skip
 for sprites in SPRITES:
     SOURCES.add(sprites.name, sprites)
 

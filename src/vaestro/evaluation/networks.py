@@ -6,12 +6,14 @@ from pathlib import Path
 
 import torch
 
+from vaestro.data import stacked
 from vaestro.data.rows import Rows
 from vaestro.data.store import Dataset
 from vaestro.errors import UsageError
+from vaestro.evaluation.imagenet import inception_v3, lite0
 from vaestro.evaluation.judge import Features, Pca, load
-from vaestro.evaluation.metrics.held import fixed_rows
-from vaestro.evaluation.scope import forked
+from vaestro.evaluation.scope import fixed_rows, forked
+from vaestro.networks.judge import ByChannel
 from vaestro.registry import Registry
 
 LOOK = 10_000  # training rows that principal components are fitted to
@@ -53,9 +55,14 @@ class Networks(Mapping[str, Features]):
         return len(NETWORKS)
 
 
+STACKED = {stacked.NAME: "mnist"}  # data whose channels a judge of grey pictures looks at one by one
+
+
 def judge(setting: Setting) -> Features:
-    """The shipped judge of the data, or the one that the setting names."""
-    return load(setting.judge or setting.data.name)
+    """The shipped judge of the data, or the one that the setting names; of stacked pictures, one that looks at each channel by itself."""
+    name = setting.data.name
+    found = load(setting.judge or STACKED.get(name, name))
+    return ByChannel(found, stacked.CHANNELS) if name in STACKED else found
 
 
 def components(setting: Setting) -> Pca:
@@ -70,3 +77,5 @@ def components(setting: Setting) -> Pca:
 
 NETWORKS.add("judge", judge)
 NETWORKS.add("pca64", components)
+NETWORKS.add("effnetlite0", lambda _: lite0())
+NETWORKS.add("inception", lambda setting: inception_v3(setting.inception))

@@ -53,6 +53,16 @@ class Judge(nn.Module):
         """Unit values [n, C, H, W] to class logits [n, classes]."""
         return torch.as_tensor(self.head(self.body(2 * x - 1)))
 
+    @property
+    def modes(self) -> int:
+        """How many classes it tells apart."""
+        return self.card.classes
+
+    @torch.inference_mode()
+    def classes(self, features: Tensor) -> Tensor:
+        """The most likely class of each row of features [n, 64], as `features` gives them, [n]."""
+        return torch.as_tensor(self.head(features / self.scale).argmax(1))
+
     def require_shape(self, images: Tensor) -> None:
         """Raises UsageError for pictures [n, C, H, W] of another shape than it learnt from."""
         shape = tuple(images.shape[1:])
@@ -64,6 +74,27 @@ class Judge(nn.Module):
         """uint8 or unit values [n, C, H, W] to features [n, 64], float32; raises UsageError for another shape of picture."""
         self.require_shape(images)
         return torch.cat([self.body(2 * unit(part) - 1) * self.scale for part in batched(images)] or [torch.zeros(0, WIDTH)])
+
+
+class ByChannel:
+    """A judge of grey pictures that looks at each channel of a colour picture by itself: features side by side, a class for each combination."""
+
+    def __init__(self, judge: Judge, channels: int) -> None:
+        self.judge, self.channels, self.name = judge, channels, judge.name
+        self.modes = judge.modes**channels
+
+    def features(self, images: Tensor) -> Tensor:
+        """uint8 or unit values [n, channels, H, W] to features [n, channels * 64]; raises UsageError for another shape of picture."""
+        if images.dim() != 4 or images.shape[1] != self.channels:
+            raise UsageError(f"this judge reads pictures of {self.channels} channels, not of shape {tuple(images.shape[1:])}; use the judge of these data")
+        return torch.cat([self.judge.features(images[:, c : c + 1]) for c in range(self.channels)], 1)
+
+    def classes(self, features: Tensor) -> Tensor:
+        """The most likely class of each row [n], its digits the classes of the channels, the first one highest."""
+        found = torch.zeros(len(features), dtype=torch.int64)
+        for part in features.split(WIDTH, 1):
+            found = found * self.judge.modes + self.judge.classes(part)
+        return found
 
 
 def batched(rows: Tensor, size: int = 1000) -> tuple[Tensor, ...]:

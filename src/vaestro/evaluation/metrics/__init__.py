@@ -1,15 +1,39 @@
 """Named measures of a trained model: `measure(names, Subject(...))` gives each with its error, or the reason why not."""
 
-from vaestro.evaluation.metrics import classes, cost, density, disentanglement, reconstruction, sets, values
+from vaestro.evaluation.metrics import (
+    classes,
+    clustering,
+    cost,
+    dci,
+    density,
+    disentanglement,
+    honesty,
+    interventions,
+    modes,
+    neighbourhoods,
+    pictures,
+    probes,
+    reconstruction,
+    separation,
+    sets,
+    values,
+)
 from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Report, Score, jackknife, measure
 from vaestro.evaluation.metrics.density import cross_entropy_floor
-from vaestro.evaluation.metrics.frechet import frechet, frechet_of_moments, kernel, moments
+from vaestro.evaluation.metrics.frechet import Moments, frechet, frechet_of_moments, moments
+from vaestro.evaluation.metrics.kernel_distance import kernel, kernel_of_subsets
 from vaestro.evaluation.metrics.manifold import Manifold, manifold
+from vaestro.evaluation.metrics.memorisation import copied, copy_ratio, recognised
 from vaestro.evaluation.metrics.reconstruction import active
 from vaestro.evaluation.metrics.spectrum import high_power, radial_spectrum
 from vaestro.evaluation.metrics.subject import Cost, Pair, Reconstructions, Subject
+from vaestro.evaluation.metrics.two_sample import two_sample
+from vaestro.evaluation.metrics.vendi import vendi
 
-FILES = (classes, cost, density, disentanglement, reconstruction, sets, values)  # read for what they register
+FILES = (  # read for what they register
+    classes, clustering, cost, dci, density, disentanglement, honesty, interventions, modes, neighbourhoods, pictures, probes, reconstruction, separation, sets,
+    values,
+)  # fmt: skip
 
 __all__ = [
     "METRICS",
@@ -18,6 +42,7 @@ __all__ = [
     "Group",
     "Manifold",
     "Metric",
+    "Moments",
     "Need",
     "Pair",
     "Reconstructions",
@@ -25,14 +50,20 @@ __all__ = [
     "Score",
     "Subject",
     "active",
+    "copied",
+    "copy_ratio",
     "cross_entropy_floor",
     "frechet",
     "frechet_of_moments",
     "high_power",
     "jackknife",
     "kernel",
+    "kernel_of_subsets",
     "manifold",
     "measure",
     "moments",
     "radial_spectrum",
+    "recognised",
+    "two_sample",
+    "vendi",
 ]

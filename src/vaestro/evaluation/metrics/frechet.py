@@ -1,4 +1,4 @@
-"""Distances between two clouds of features: Frechet (of their Gaussians) and kernel (unbiased)."""
+"""The Frechet distance of two clouds of features: that of the Gaussians with their moments."""
 
 import torch
 from torch import Tensor
@@ -8,22 +8,52 @@ from vaestro.errors import UsageError, VaestroError
 CHUNK = 2000
 
 
+class Moments:
+    """Count, mean and covariance of features that come a batch at a time, so that 50,000 rows need not be held (Chan et al. 1983)."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.mean = torch.zeros(0, dtype=torch.float64)
+        self.scatter = torch.zeros(0, 0, dtype=torch.float64)  # sum of (x - mean) (x - mean)^T
+
+    def add(self, features: Tensor) -> "Moments":
+        """Takes in a batch [n, d]; raises VaestroError where a feature is not finite, UsageError for features of another width."""
+        for part in features.split(CHUNK):
+            self._add(part)
+        return self
+
+    def _add(self, part: Tensor) -> None:
+        if not len(part):
+            return
+        if not bool(part.isfinite().all()):
+            raise VaestroError("some features are not finite, so no distance can be measured; look at the pictures they come from")
+        x = part.double()
+        if not self.rows:
+            self.mean, self.scatter = x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1], x.shape[1])
+        if x.shape[1] != len(self.mean):
+            raise UsageError(f"features of {x.shape[1]} numbers do not go with those of {len(self.mean)}; take both from one network")
+        centre = x.mean(0)
+        shift, total = centre - self.mean, self.rows + len(x)
+        centred = x - centre
+        self.scatter.addmm_(centred.T, centred).addr_(shift, shift, alpha=self.rows * len(x) / total)
+        self.mean = self.mean + shift * (len(x) / total)
+        self.rows = total
+
+    @property
+    def covariance(self) -> Tensor:
+        """The unbiased covariance [d, d]; raises UsageError for fewer than 2 rows."""
+        if self.rows < 2:
+            raise UsageError(f"a covariance needs at least 2 rows of features, and there are {self.rows}; give more rows")
+        return self.scatter / (self.rows - 1)
+
+
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean [d] and unbiased covariance [d, d] of features [n, d], in float64 and in chunks of rows.
 
     Raises UsageError for fewer than 2 rows, VaestroError where a feature is not finite.
     """
-    n, d = features.shape
-    if n < 2:
-        raise UsageError(f"a covariance needs at least 2 rows of features, and there are {n}; give more rows")
-    if not bool(features.isfinite().all()):
-        raise VaestroError("some features are not finite, so no distance can be measured; look at the pictures they come from")
-    mean = features.mean(0, dtype=torch.float64)
-    cov = torch.zeros(d, d, dtype=torch.float64, device=features.device)
-    for start in range(0, n, CHUNK):
-        centred = features[start : start + CHUNK].double() - mean
-        cov.addmm_(centred.T, centred)
-    return mean, cov / (n - 1)
+    found = Moments().add(features)
+    return found.mean, found.covariance
 
 
 def root(cov: Tensor) -> Tensor:
@@ -45,24 +75,3 @@ def frechet_of_moments(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Ten
 def frechet(real: Tensor, fake: Tensor) -> float:
     """The Frechet distance of features [n, d] and [m, d] (Heusel et al. 2017, equation 6), in squared feature units; 0 is best."""
     return frechet_of_moments(*moments(real), *moments(fake))
-
-
-def _kernel_sum(a: Tensor, b: Tensor) -> Tensor:
-    total = torch.zeros((), dtype=torch.float64, device=a.device)
-    for start in range(0, len(a), CHUNK):
-        total += (a[start : start + CHUNK] @ b.T / a.shape[1] + 1).pow(3).sum()
-    return total
-
-
-def kernel(real: Tensor, fake: Tensor) -> float:
-    """Unbiased squared maximum mean discrepancy with k(a, b) = (a.b / d + 1)^3 (Binkowski et al. 2018, section 4); 0 in expectation for equal laws.
-
-    Features [n, d] and [m, d]; all pairs are used, in chunks. Raises UsageError for fewer than 2 rows on a side.
-    """
-    if min(len(real), len(fake)) < 2:
-        raise UsageError("the kernel distance needs at least 2 rows on both sides; give more rows")
-    a, b = real.double(), fake.double()
-    n, m, d = len(a), len(b), a.shape[1]
-    own_a, own_b = ((x.square().sum(1) / d + 1).pow(3).sum() for x in (a, b))
-    within = (_kernel_sum(a, a) - own_a) / (n * (n - 1)) + (_kernel_sum(b, b) - own_b) / (m * (m - 1))
-    return float(within - 2 * _kernel_sum(a, b) / (n * m))

@@ -7,10 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaestro.evaluation.metrics.base import METRICS, Direction, Metric, Need, Score, jackknife
-from vaestro.evaluation.metrics.frechet import frechet, kernel
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score, jackknife
+from vaestro.evaluation.metrics.frechet import frechet
+from vaestro.evaluation.metrics.kernel_distance import kernel
 from vaestro.evaluation.metrics.manifold import Manifold, manifold
 from vaestro.evaluation.metrics.subject import Pair, Subject
+from vaestro.evaluation.metrics.two_sample import two_sample
+from vaestro.evaluation.metrics.vendi import vendi
 
 MOST = 5000  # rows a side for neighbours, whose cost is quadratic
 NEIGHBOURS = 5
@@ -32,6 +35,18 @@ def distance(subject: Subject, features: str, statistic: Statistic) -> Score:
     return resampled(lambda a, b: np.array([statistic(a, b)]), subject.pair(features), subject.seed)[0]
 
 
+def relative_vendi(real: Tensor, fake: Tensor) -> float:
+    """The Vendi score of the generated rows over that of the data rows."""
+    return vendi(fake) / vendi(real)
+
+
+def told_apart(subject: Subject, features: str) -> Score:
+    """The held-out accuracy of a nearest-neighbour classifier, with its binomial error, on at most 5,000 rows a side."""
+    pair = subject.pair(features)
+    right = two_sample(pair.real[:MOST], pair.fake[:MOST], seed=subject.seed)
+    return Score(float(right.mean()), float(np.sqrt(right.mean() * (1 - right.mean()) / len(right))))
+
+
 def _shares(real: Tensor, fake: Tensor) -> np.ndarray:
     return np.array([float(column.mean()) for column in manifold(real, fake, NEIGHBOURS)])
 
@@ -45,6 +60,8 @@ def neighbours(subject: Subject, features: str, column: str) -> Score:
 
 AS_MANY = "as many generated rows as data rows (binary data: draws; else the likelihood's mean at a draw of the prior)"
 BALLS = f"{AS_MANY}, at most 5,000; balls up to the 5th neighbour"
+VOTES = f"{AS_MANY}, at most 5,000; half teach, half are asked; the nearest sqrt(n) vote; 0.5 is chance"
+RATIO = f"{AS_MANY}; cosine of features"
 DISTANCES: tuple[tuple[str, str, Statistic, str], ...] = (
     ("frechet", "Frechet distance", frechet, "Heusel et al. 2017, equation 6"),
     ("kernel", "kernel distance, unbiased", kernel, "Binkowski et al. 2018, section 4"),
@@ -55,19 +72,31 @@ SHARES: tuple[tuple[str, str, str], ...] = (
     ("density", "how deep generated rows lie in the data", "Naeem et al. 2020, equation 2"),
     ("coverage", "data rows with a generated neighbour", "Naeem et al. 2020, equation 4"),
 )
+DEAR = ("effnetlite0", "inception")  # ImageNet's networks: a fifth of a second a picture on one core
+KNOWN = ("judge", "pca64", *DEAR)
+NAMED = {
+    "frechet_effnetlite0": "fd_effnetlite0",
+    "frechet_inception": "fid",
+    "kernel_inception": "kid",
+}  # usual names
 
 
 def _register(features: str) -> None:
-    needs = frozenset({Need.FEATURES})
-    for name, title, statistic, source in DISTANCES:
-        function = partial(distance, features=features, statistic=statistic)
-        METRICS.add(
-            f"{name}_{features}", Metric(f"{name}_{features}", f"{title} ({features})", "squared features", Direction.LOWER, AS_MANY, source, function, needs)
-        )
-    for name, title, source in SHARES:
-        function = partial(neighbours, features=features, column=name)
-        METRICS.add(f"{name}_{features}", Metric(f"{name}_{features}", f"{title} ({features})", "share", Direction.HIGHER, BALLS, source, function, needs))
+    def add(stem: str, title: str, how: tuple[str, Direction, str, str], function: Callable[..., Score]) -> None:
+        name = NAMED.get(f"{stem}_{features}", f"{stem}_{features}")
+        unit, direction, protocol, source = how
+        needs, measured = frozenset({Need.FEATURES}), partial(function, features=features)
+        METRICS.add(name, Metric(name, f"{title} ({features})", unit, direction, protocol, source, measured, needs, features in DEAR, Group.QUALITY))
+
+    for stem, title, statistic, source in DISTANCES:
+        add(stem, title, ("squared features", Direction.LOWER, AS_MANY, source), partial(distance, statistic=statistic))
+    for stem, title, source in SHARES:
+        add(stem, title, ("share", Direction.HIGHER, BALLS, source), partial(neighbours, column=stem))
+    apart = ("share of rows told right", Direction.LOWER, VOTES, "Lopez-Paz & Oquab 2017, equation 2")
+    add("two_sample", "generated rows told from data", apart, told_apart)
+    ratio = ("ratio", Direction.ONE, RATIO, "Friedman & Dieng 2023, definition of the Vendi score")
+    add("vendi", "Vendi score of samples over that of data", ratio, partial(distance, statistic=relative_vendi))
 
 
-for known in ("judge", "pca64"):
+for known in KNOWN:
     _register(known)

