@@ -50,9 +50,10 @@ def test_a_recipe_does_all_that_it_declares(call, tmp_path):
         pytest.skip("one latent is refused in words, before anything is made")
     assert all(torch.isfinite(w).all() for w in run.recipe.parts.state_dict().values() if w.is_floating_point())
     again = vaestro.open_run(tmp_path / "run")
-    dreams = [vaestro.generate(r, 3, seed=5) for r in (run, again)]
-    assert torch.equal(*dreams)
-    assert dreams[0].shape == (3, 1, 28, 28)
+    if "samples" not in RECIPES[name].lacks:
+        dreams = [vaestro.generate(r, 3, seed=5) for r in (run, again)]
+        assert torch.equal(*dreams)
+        assert dreams[0].shape == (3, 1, 28, 28)
     if "reconstruction" not in RECIPES[name].lacks:
         x = torch.rand(2, 1, 28, 28).round()
         told = {field: [0, 1] for field in conditions_of(run.model)}

@@ -21,6 +21,7 @@ from vaestro.evaluation.metrics.disentanglement import known_factors
 from vaestro.evaluation.metrics.held import Held, fixed_rows
 from vaestro.evaluation.metrics.subject import is_picture
 from vaestro.evaluation.networks import Networks, Setting
+from vaestro.evaluation.scope import device_of
 from vaestro.models import conditions_of
 from vaestro.training.runs import Run
 from vaestro.uses.evaluate import answered
@@ -35,7 +36,7 @@ LINES = 100  # of the log that are kept
 
 def subject(run: Run, data: Dataset, challenge: Challenge, tier: Tier) -> Subject:
     """What is measured: the run on the tier's fixed test rows."""
-    device = next(run.model.parameters()).device
+    device = device_of(run.model)
     test = Rows(data.split("test"), data.schema, run.recipe.fields, device)
     index = fixed_rows(test.rows, tier.rows)
 

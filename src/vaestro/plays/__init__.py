@@ -6,7 +6,7 @@ from vaestro.plays.codes import cooled, enumerated
 from vaestro.plays.disentangling import factor
 from vaestro.plays.inference import Lead, lagging, mutual_information
 from vaestro.plays.introspective import Betas, soft_intro
-from vaestro.plays.moves import Clock, Move, Play, alone, annealed, terms_of
+from vaestro.plays.moves import Clock, Move, Play, alone, annealed, still, terms_of
 from vaestro.plays.paths import dreg, stl
 from vaestro.plays.perceptual import beside
 from vaestro.plays.score import Baseline, nvil, scored, without_path
@@ -43,6 +43,7 @@ __all__ = [
     "scored",
     "settled",
     "soft_intro",
+    "still",
     "stl",
     "telling",
     "terms_of",

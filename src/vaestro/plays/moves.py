@@ -51,6 +51,11 @@ def _beside(trace: Trace) -> dict[str, Tensor | float]:
     return asked if used is None else {**asked, "perplexity": Usage.of(used).perplexity}
 
 
+def still(parts: nn.ModuleDict, batch: Batch, clock: Clock) -> Iterator[Move]:
+    """Nobody moves: the play of a recipe that is fitted at once."""
+    yield from ()
+
+
 def alone(objective: Objective, samples: int = 1) -> Play:
     """One player, one loss: nearly every VAE. `samples` draws of the latents a row."""
 

@@ -155,7 +155,7 @@ def _(prior: Kde, rows: Tensor, held: Tensor, descend: Descend) -> dict[str, Any
 @torch.no_grad()
 def _(prior: GaussianMixture | FullMixture, rows: Tensor, held: Tensor, descend: Descend) -> dict[str, Any]:
     full = isinstance(prior, FullMixture)
-    found = _expectation_maximisation(rows, len(prior.logits), "full" if full else "diag")
+    found = expectation_maximisation(rows, len(prior.logits), "full" if full else "diag")
     numbers: Mapping[str, Tensor] = {n: torch.from_numpy(getattr(found, f"{n}_")).to(prior.loc) for n in ("weights", "means")}
     prior.logits.copy_(numbers["weights"].clamp(min=1e-30).log())
     prior.loc.copy_(numbers["means"])
@@ -168,7 +168,7 @@ def _(prior: GaussianMixture | FullMixture, rows: Tensor, held: Tensor, descend:
     return {"iterations": int(found.n_iter_), "converged": bool(found.converged_)}
 
 
-def _expectation_maximisation(rows: Tensor, components: int, covariances: str) -> Any:
+def expectation_maximisation(rows: Tensor, components: int, covariances: str) -> Any:
     """scikit-learn's mixture, fitted in float64, its seed from torch's generator; raises UsageError without scikit-learn, or with too few rows."""
     try:
         from sklearn.exceptions import ConvergenceWarning

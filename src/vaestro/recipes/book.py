@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple, TypeAlias
 import torch
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import FiniteFloat
-from torch import nn
+from torch import Tensor, nn
 
 from vaestro.core import Model
 from vaestro.data.schema import Binary, Integer, Kind, Real, Schema
@@ -42,6 +42,7 @@ class Training:
 
 
 NATS = "nats a row"
+Fit: TypeAlias = Callable[[nn.ModuleDict, Tensor, Tensor], None]  # parts, and rows of x [n, *shape] in unit values: to learn from, and held out
 
 
 class Told(NamedTuple):
@@ -65,6 +66,7 @@ class Recipe:
     fields: tuple[str, ...] = ("x",)  # the only fields of the data that the model is shown
     told: Told | None = None  # what training rows show it beside these, and no other rows
     unit: str = NATS  # of the score
+    fit: Fit | None = None  # makes the parts at once, so that no step is taken; none for what is trained
     settled: float = 0.0  # the share of training before which the score does not tell where it leads, as in a warm-up: patience begins after it
 
     @property

@@ -44,8 +44,8 @@ def toy_rows(schema: Schema, recipe: Recipe, rows: int = 6) -> tuple[dict[str, T
     return batch, {**batch, recipe.told.field: Seen(torch.arange(rows) // 2 % kind.n, torch.arange(rows) % 2 == 0)}
 
 
-def check_model(model: Model, batch: dict[str, Tensor], k: int = 4) -> None:
-    """Shapes [k, b]; equal seeds give equal traces; a row's score depends on that row alone; dreams are whole.
+def check_model(model: Model, batch: dict[str, Tensor], k: int = 4, silent: bool = False) -> None:
+    """Shapes [k, b]; equal seeds give equal traces; a row's score depends on that row alone; dreams are whole, or refused where `silent`.
 
     A replayed trace scores the same, or is refused in words where a posterior scores only what it draws (`vaestro.core.scores`).
     """
@@ -58,9 +58,21 @@ def check_model(model: Model, batch: dict[str, Tensor], k: int = 4) -> None:
     assert trace.log_w.shape == (k, rows), f"log w is shaped {tuple(trace.log_w.shape)}, not [samples, batch] = {(k, rows)}"
     assert torch.equal(trace.log_w, again.log_w), "equal seeds gave different traces; draw random numbers from torch's generator only"
     assert torch.allclose(elbo()(trace), (trace.kl - trace.log_px).mean(0) + trace.penalty), "the ELBO is not log p(x | z) - KL of the trace"
+    check_dreams(model, batch, silent)
     (check_replay if all(scores(d.posterior) for d in trace.latents.values() if d.posterior) else check_one_pass)(model, batch, trace)
+
+
+def check_dreams(model: Model, batch: dict[str, Tensor], silent: bool) -> None:
+    """Dreams are whole, shaped [n, *event]; a model that is `silent` refuses to dream, in words."""
+    if silent:
+        try:
+            model.generate(3)
+        except UsageError:
+            return
+        raise AssertionError("its entry says in `lacks` that it has no samples, and yet it dreams")
+    events = {n: d.prior.event_shape for n, d in model(batch).items()}
     for name, d in model.generate(3).items():
-        assert d.value.shape == (3, *trace[name].prior.event_shape), f"a dream of {name!r} is shaped {tuple(d.value.shape)}"
+        assert d.value.shape == (3, *events[name]), f"a dream of {name!r} is shaped {tuple(d.value.shape)}"
 
 
 def check_replay(model: Model, batch: dict[str, Tensor], trace: Trace) -> None:
@@ -151,13 +163,17 @@ def check_fit(call: Call, kind: Kind, shape: Shape) -> None:
     """One call on one kind of data."""
     schema, recipe = toy_schema(kind, shape), call.cook(toy_schema(kind, shape))
     batch, lesson = toy_rows(schema, recipe)
-    check_play(call.cook(schema), lesson)
-    loop = Loop(recipe, 0, STEPS, torch.device("cpu"))
-    for _ in range(STEPS):
-        loop.step(lambda: lesson)
-    broken = [term for term, mean in loop.flush().items() if not math.isfinite(mean)]
+    if recipe.fit is not None:
+        recipe.fit(recipe.parts.eval(), batch["x"], batch["x"])
+        broken = [name for name, w in weights(recipe.parts).items() if not bool(w.isfinite().all())]
+    else:
+        check_play(call.cook(schema), lesson)
+        loop = Loop(recipe, 0, STEPS, torch.device("cpu"))
+        for _ in range(STEPS):
+            loop.step(lambda: lesson)
+        broken = [term for term, mean in loop.flush().items() if not math.isfinite(mean)]
     assert not broken, f"{call} on {kind!r} trains to infinite or NaN {', '.join(broken)}"
-    check_model(recipe.model, batch)
+    check_model(recipe.model, batch, silent="samples" in call.entry.lacks)
     dense = recipe.model(batch).normalised
     assert dense == ("density" not in call.entry.lacks), f"{call} on {kind!r} {'has' if dense else 'lacks'} a density, and its entry says otherwise in `lacks`"
     other = call.cook(schema, seed=1)

@@ -12,7 +12,7 @@ from vaestro.core import Batch, Draw, Model, Site, Trace, normalised, run
 from vaestro.data.rows import Rows
 from vaestro.data.schema import Binary, Count
 from vaestro.evaluation.metrics import METRICS, Subject, active, high_power
-from vaestro.evaluation.scope import evaluating, forked
+from vaestro.evaluation.scope import device_of, evaluating, forked
 from vaestro.recipes.book import NATS
 from vaestro.training.monitor import FEW, informative, kl_by_dimension, shares
 from vaestro.training.record import Line
@@ -66,7 +66,7 @@ class Diagnosis:
 
 def diagnose(run: Run, rows: int = ROWS) -> Diagnosis:
     """Measure a run on validation rows and say what is wrong with it, why and what to try."""
-    device = next(run.model.parameters()).device
+    device = device_of(run.model)
     data = run.data()
     held_out = Rows(data.split("validation"), data.schema, run.recipe.fields, device)
     signs = examine(run.model, held_out, min(rows, held_out.rows), run)

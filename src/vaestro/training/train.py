@@ -21,6 +21,7 @@ from vaestro.training.compiling import compile_model, uncompiled
 from vaestro.training.device import choose
 from vaestro.training.feed import ToldRows, feed
 from vaestro.training.files import load_tensors, save_tensors
+from vaestro.training.fitting import fit_at_once
 from vaestro.training.loop import Fetch, Loop, weights
 from vaestro.training.monitor import unit_of, vital_signs
 from vaestro.training.record import Line, Log, cut_back
@@ -77,7 +78,7 @@ class Trainer:
     def loop_of(self, recipe: Recipe, total: int) -> Loop:
         """A loop that stands before its first step, its model compiled where the plan says so."""
         loop = Loop(recipe, self.plan.seed, total, self.device)
-        if self.plan.compile:
+        if self.plan.compile and recipe.fit is None:
             compile_model(recipe.model, self.fetch(0))
         return loop
 
@@ -91,7 +92,8 @@ class Trainer:
 
     def begin(self, total: int | None = None, start: dict[str, Tensor] | None = None) -> None:
         """Stand before the first step: the budget becomes steps, parts look at some rows, or take over another run's weights."""
-        self.progress = Progress(self.plan.budget.total(self.trial) if total is None else total)
+        fitted = self.recipe.fit is not None
+        self.progress = Progress(0 if fitted else self.plan.budget.total(self.trial) if total is None else total)
         self.loop = self.loop_of(self.recipe, self.progress.total)
         with self._quiet(1):
             look = self.rows["train"].batch(torch.randperm(self.rows["train"].rows)[:LOOK])
@@ -100,6 +102,9 @@ class Trainer:
                 prepare(part, whole)
         if start is not None:
             adopt(self.recipe.parts, start)
+        elif fitted:
+            with self._quiet(4):
+                self.progress.elapsed = fit_at_once(self.recipe, self.plan.data, self.plan.budget)
         self.loop.restart_average()
 
     def restore(self) -> None:
@@ -117,6 +122,9 @@ class Trainer:
 
     def go(self) -> str:
         """Train to the end and say why it ended; an interruption leaves a checkpoint behind."""
+        if self.recipe.fit is not None:
+            self._write(self._validate())
+            return "fitted at once, without steps"
         logs, checks = math.ceil(self.progress.total / LOGS), math.ceil(self.progress.total / self.checks)
         clock = self.plan.budget.clock
         base, last = clock() - self.progress.elapsed, wall()
@@ -173,7 +181,7 @@ class Trainer:
     def _validate(self) -> Line:
         with self._quiet(2), self.loop.averaged(), evaluating(self.recipe.parts), uncompiled() if self.plan.compile else nullcontext():
             index = torch.arange(min(self.rows["validation"].rows, LOOK))
-            signs = vital_signs(self.recipe, (self.rows["validation"].batch(i) for i in index.split(250)), self.loop.n / self.progress.total)
+            signs = vital_signs(self.recipe, (self.rows["validation"].batch(i) for i in index.split(250)), self.loop.n / max(self.progress.total, 1))
         score = signs["validation"]
         self.progress.score = score
         if self.loop.n < self.recipe.settled * self.progress.total:

@@ -17,6 +17,7 @@ from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.metrics import METRICS, Cost, Report, Subject, measure
 from vaestro.evaluation.metrics.disentanglement import known_factors
 from vaestro.evaluation.metrics.held import AT_ONCE, Held, fixed_rows
+from vaestro.evaluation.scope import device_of
 from vaestro.models import conditions_of
 from vaestro.training.files import digest, read_json, write_bytes, write_json
 from vaestro.training.loop import weights
@@ -67,7 +68,7 @@ def evaluate(run: Run, protocol: Protocol = USUAL) -> Evaluation:
     Deterministic under the protocol's seed. Raises UsageError for an unknown split, VaestroError where the run's data changed or are not to be had.
     """
     data = run.data()
-    device = next(run.model.parameters()).device
+    device = device_of(run.model)
     split = Rows(data.split(protocol.split), data.schema, run.recipe.fields, device)
     index = fixed_rows(split.rows, protocol.rows)
 
@@ -93,7 +94,7 @@ def answered(run: Run, data: Dataset, split: str, index: Tensor) -> Callable[[],
     """The rows `index` with the labels that the run was told of some training rows; none for a run that was told no labels."""
     if run.recipe.told is None:
         return None
-    held = Rows(data.split(split), data.schema, ("x", run.recipe.told.field), next(run.model.parameters()).device)
+    held = Rows(data.split(split), data.schema, ("x", run.recipe.told.field), device_of(run.model))
     return lambda: (held.batch(i.to(held.device)) for i in index.split(AT_ONCE))
 
 

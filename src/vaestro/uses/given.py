@@ -13,6 +13,7 @@ from vaestro.data.kinds import check, storage, survey
 from vaestro.data.rows import unit
 from vaestro.data.schema import Category, Field, Kind
 from vaestro.errors import UsageError, did_you_mean
+from vaestro.evaluation.scope import device_of
 from vaestro.models import conditions_of
 from vaestro.training.runs import Run
 
@@ -32,7 +33,7 @@ def settle(run: Run, n: int, given: Given | None = None) -> dict[str, Tensor]:
     .npy file. Raises UsageError for a field that cannot be given, and for a value that is not one of the field's.
     """
     found = {}
-    device = next(run.model.parameters()).device
+    device = device_of(run.model)
     for name, value in (given or {}).items():
         able = givable(run)
         if name not in able:
