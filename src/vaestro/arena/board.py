@@ -11,6 +11,7 @@ import numpy as np
 from vaestro.arena import result as results
 from vaestro.arena.challenge import Published, Rules
 from vaestro.arena.folder import Arena, open_arena
+from vaestro.arena.removal import removed
 from vaestro.arena.result import Cell, Result
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation import intervals
@@ -19,8 +20,8 @@ from vaestro.training.files import write_json
 
 FORMAT = 1
 DIGITS = 6  # significant ones in the JSON, so that another machine's rounding does not show
-State = Literal["ranked", "unranked", "incomplete", "failed"]
-ORDER: tuple[State, ...] = ("ranked", "unranked", "incomplete", "failed")
+State = Literal["ranked", "unranked", "disqualified", "incomplete", "failed"]
+ORDER: tuple[State, ...] = ("ranked", "unranked", "disqualified", "incomplete", "failed")
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Line:
     none: Mapping[str, str]  # why a cell is empty
     seeds: tuple[int, ...]  # of the runs that the line stands on
     ids: tuple[str, ...]
-    reasons: tuple[str, ...]  # of the runs that failed
+    reasons: tuple[str, ...]  # why it is disqualified, if it is, and of the runs that failed
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def board(folder: Path | str) -> Board:
     Raises UsageError where there are no results, VaestroError for one that is malformed, altered, given twice, or of another challenge, version, tier or data.
     """
     arena = open_arena(folder)
-    return make(arena.challenge.rules, arena.tier, [load(arena, path) for path in arena.results])
+    return make(arena.challenge.rules, arena.tier, [load(arena, path) for path in arena.results], removed(arena.folder))
 
 
 def load(arena: Arena, path: Path) -> Entry:
@@ -136,16 +137,20 @@ def load(arena: Arena, path: Path) -> Entry:
     return Entry(found, rows)
 
 
-def make(rules: Rules, tier: str, entries: Sequence[Entry]) -> Board:
-    """The board of these results; raises as `board` does."""
+def make(rules: Rules, tier: str, entries: Sequence[Entry], out: Mapping[str, str] | None = None) -> Board:
+    """The board of these results; `out` are the calls that are disqualified, each with its reason: they stay visible, and nobody is compared with them.
+
+    Raises as `board` does.
+    """
+    out = out or {}
     settings = rules.tier(tier)
     if not entries:
         raise UsageError(f"there are no results of challenge {rules.name!r}, tier {tier!r} yet; run it first")
     groups = grouped(entries, settings.seeds)
-    complete = {call: runs for call, runs in groups.items() if _complete(runs, settings.seeds, rules.headline.metric)}
+    complete = {call: runs for call, runs in groups.items() if call not in out and _complete(runs, settings.seeds, rules.headline.metric)}
     found = _ranks(list(complete.values()), rules.headline.metric)
     places = {call: (int(found.rank[i]), int(found.low[i]), int(found.high[i])) for i, call in enumerate(complete)} if found else {}
-    lines = [_line(call, runs, rules, settings.seeds, places.get(call)) for call, runs in groups.items()]
+    lines = [_line(call, runs, rules, len(settings.seeds), places.get(call) or out.get(call)) for call, runs in groups.items()]
     loss = _loss(rules.headline.metric)
     lines.sort(key=lambda x: (ORDER.index(x.state), x.rank or 0, loss(x.values[rules.headline.metric].mean) if x.state == "ranked" else 0.0, x.call))
     calls = list(complete)
@@ -213,7 +218,8 @@ def differences(groups: Sequence[Sequence[Entry]], metric: str) -> intervals.Est
     return intervals.pairwise_values(losses, errors)
 
 
-def _line(call: str, runs: Sequence[Entry], rules: Rules, seeds: Sequence[int], place: tuple[int, int, int] | None) -> Line:
+def _line(call: str, runs: Sequence[Entry], rules: Rules, seeds: int, place: tuple[int, int, int] | str | None) -> Line:
+    """A line with its place, or why it is disqualified, or neither."""
     done = _done(runs)
     values, none = {}, {}
     for name in rules.metrics:
@@ -222,9 +228,10 @@ def _line(call: str, runs: Sequence[Entry], rules: Rules, seeds: Sequence[int], 
             values[name] = _value(name, held)
         else:
             none[name] = next((e.result.refused[name] for e in done if name in e.result.refused), "no run was finished" if not done else "it was not measured")
-    rank, low, high = place or (None, None, None)
-    state: State = "ranked" if place else "failed" if not done else "incomplete" if len(done) < len(seeds) else "unranked"
-    reasons = tuple(f"seed {e.result.seed}: {e.result.reason}" for e in runs if e.result.status == "failed")
+    out = isinstance(place, str)
+    rank, low, high = (None, None, None) if place is None or isinstance(place, str) else place
+    state: State = "disqualified" if out else "ranked" if place else "failed" if not done else "incomplete" if len(done) < seeds else "unranked"
+    reasons = (*([place] if isinstance(place, str) else []), *(f"seed {e.result.seed}: {e.result.reason}" for e in runs if e.result.status == "failed"))
     return Line(call, state, rank, low, high, values, none, tuple(e.result.seed for e in done), tuple(e.result.id for e in runs), reasons)
 
 

@@ -51,6 +51,7 @@ class Tier(Part):
     samples: Whole  # importance samples a row
     seconds: Annotated[float, Field(gt=0)] | None = None
     steps: Whole | None = None
+    parameters: Whole | None = None  # that a run may train; more of them are refused before the first step
 
     @model_validator(mode="after")
     def _one_budget(self) -> "Tier":
@@ -110,7 +111,8 @@ class Rules(Part):
         A column that is added later reads "not measured" for the results that are older than it; each cell carries its own protocol.
         """
         held = {"name": self.name, "version": self.version, "data": self.data.model_dump()}
-        bound = held | {"headline": self.headline.metric, "tier": self.tier(tier).model_dump(exclude={"label"})}
+        free = {"label"} | ({"parameters"} if self.tier(tier).parameters is None else set())  # a limit that is not set binds nothing
+        bound = held | {"headline": self.headline.metric, "tier": self.tier(tier).model_dump(exclude=free)}
         return hashlib.sha256(json.dumps(bound, sort_keys=True).encode()).hexdigest()
 
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vaestro.arena import result as results
-from vaestro.arena.board import load, make
+from vaestro.arena.board import board, load
 from vaestro.arena.challenge import load_challenge
 from vaestro.arena.entry import RUNS
 from vaestro.arena.folder import ARENA, Arena, open_arena
+from vaestro.arena.removal import REMOVALS, removed
 from vaestro.data.store import verify
 from vaestro.errors import VaestroError
 from vaestro.training.files import digest, load_tensors, read_json
@@ -29,8 +30,10 @@ class Check:
 
 
 def check(folder: Path | str) -> list[Check]:
-    """Verify the hash of every file that the board stands on: challenge, data, results, rows, pictures, weights where they are kept, and `board.json`.
+    """Verify the hash of every file that the board stands on, and that its results belong together.
 
+    The files are the challenge, its data, results, rows, pictures, weights where they are kept, disqualifications and `board.json`; the results must be one of
+    each call and seed, all of this version and tier.
     Raises UsageError where the folder is no arena; whatever was altered or lost is a Check with its problem.
     """
     if not (Path(folder) / ARENA).is_file():
@@ -45,6 +48,9 @@ def check(folder: Path | str) -> list[Check]:
         weights = arena.folder / RUNS / path.stem / WEIGHTS
         if weights.is_file():
             found.append(_looked(f"runs/{path.stem}/{WEIGHTS}", lambda path=path, weights=weights: _weights(path, weights)))  # type: ignore[misc]
+    if (arena.folder / REMOVALS).is_file():
+        found.append(_looked(REMOVALS, lambda: removed(arena.folder)))
+    found.append(_looked("the results beside each other", lambda: board(arena.folder)))  # none is given twice or foreign
     if (arena.folder / "board.json").is_file():
         found.append(_looked("board.json", lambda: _board(arena)))
     return found
@@ -73,6 +79,5 @@ def _weights(path: Path, weights: Path) -> None:
 
 
 def _board(arena: Arena) -> None:
-    made = make(arena.challenge.rules, arena.tier, [load(arena, p) for p in arena.results])
-    if read_json(arena.folder / "board.json") != json.loads(json.dumps(made.to_json())):
+    if read_json(arena.folder / "board.json") != json.loads(json.dumps(board(arena.folder).to_json())):
         raise VaestroError("it is not the board of these results; make it again")

@@ -68,10 +68,13 @@ class _Slot:
 
 
 class Local:
-    """`jobs` processes of this machine, the cores shared out among them."""
+    """`jobs` processes of this machine with `threads` each, by default the cores shared out among them.
 
-    def __init__(self, jobs: int) -> None:
-        self.jobs, self.threads = jobs, max(1, cores() // jobs)
+    A run that has seconds measures whether fewer threads are quicker. One that has steps keeps what it is given, for another number gives other last bits.
+    """
+
+    def __init__(self, jobs: int, threads: int | None = None) -> None:
+        self.jobs, self.threads = jobs, threads or max(1, cores() // jobs)
         self.deaths: dict[str, int] = {}
 
     def run(self, jobs: Sequence[Job], standing: Standing, tell: Tell) -> None:

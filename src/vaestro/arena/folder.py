@@ -6,7 +6,9 @@ from typing import Any
 
 from vaestro.arena.challenge import FILE, Challenge, read
 from vaestro.arena.entry import RESULTS
-from vaestro.errors import UsageError, VaestroError
+from vaestro.arena.result import Result
+from vaestro.arena.result import read as read_result
+from vaestro.errors import UsageError, VaestroError, did_you_mean
 from vaestro.training.files import read_json, write_bytes, write_json
 
 ARENA = "arena.json"
@@ -44,6 +46,16 @@ def start(arena: Arena) -> None:
         raise VaestroError(f"{arena.folder} holds results of another challenge ({changed}); choose another folder with --out")
     write_bytes(arena.folder / FILE, arena.challenge.file.read_bytes())  # words, entrants and published rows may have changed
     write_json(arena.folder / ARENA, about)
+
+
+def named(arena: Arena, name: str) -> list[Result]:
+    """The result of an ID, or all those of a call; raises UsageError where the arena has none of that name."""
+    every = [read_result(path) for path in arena.results]
+    found = [r for r in every if name in (r.id, r.call)]
+    if not found:
+        known = sorted({r.call for r in every} | {r.id for r in every})
+        raise UsageError(f"{arena.folder} has no result of {name!r}{did_you_mean(name, known)}; give an entry's call, or the ID of one of its results")
+    return found
 
 
 def identity(arena: Arena) -> dict[str, Any]:

@@ -16,7 +16,7 @@ Shows = Mapping[int, Mapping[str, np.ndarray]]
 FIRST = ("loss", "reconstruction", "kl", "validation", "active_units")  # terms, before the others
 TINTED = "Tinted: the best mean of a column, which need not be significant. &plusmn; is half the width of a 95 % interval."
 GREY = " Grey rows are published numbers under their own protocols; they are not ranked."
-STATES = {"unranked": "not ranked", "incomplete": "not finished", "failed": "failed", "ranked": ""}
+STATES = {"unranked": "not ranked", "incomplete": "not finished", "disqualified": "disqualified", "failed": "failed", "ranked": ""}
 
 
 def table(made: Board) -> str:

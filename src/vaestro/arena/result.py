@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -83,6 +83,7 @@ class Result(Part):
     refused: dict[str, str] = {}  # what has no cell, and why
     parameters: int | None = None
     steps: int | None = None
+    planned: int | None = None  # steps that the budget bought, which the schedules run over
     seconds: float | None = None
     samples_per_second: float | None = None
     weights_sha256: str | None = None
@@ -116,10 +117,10 @@ def cells(report: Report) -> tuple[dict[str, Cell], dict[str, str]]:
     return found, refused
 
 
-def pack(arrays: Arrays) -> bytes:
-    """Arrays as one compressed npz, without pickle; equal arrays give equal bytes."""
+def pack(arrays: Arrays, save: Callable[..., None] = np.savez) -> bytes:
+    """Arrays as one npz, without pickle; equal arrays give equal bytes. Scores are noise that hardly shrinks: kept plain, they are read five times faster."""
     file = io.BytesIO()
-    np.savez_compressed(file, **dict(arrays))  # type: ignore[arg-type]
+    save(file, **dict(arrays))
     return file.getvalue()
 
 
@@ -127,9 +128,9 @@ def write(folder: Path, result: Result, rows: Arrays, show: Arrays) -> Result:
     """Write a result: the arrays first and the JSON last, so that a result is there only when it is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     hashes = {}
-    for kind, arrays in (("rows", rows), ("show", show)):
+    for kind, arrays, save in (("rows", rows, np.savez), ("show", show, np.savez_compressed)):
         if arrays:
-            data = pack(arrays)
+            data = pack(arrays, save)
             write_bytes(folder / f"{result.id}.{kind}.npz", data)
             hashes[f"{kind}_sha256"] = hashlib.sha256(data).hexdigest()
     sealed = result.model_copy(update=hashes).sealed()

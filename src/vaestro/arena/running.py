@@ -12,8 +12,10 @@ from vaestro.arena.display import Display, shown
 from vaestro.arena.engine import Engine, Local, Standing, cores
 from vaestro.arena.entry import Entrant, Job, entrants
 from vaestro.arena.folder import Arena, open_arena, start
+from vaestro.arena.result import Result
 from vaestro.errors import UsageError, VaestroError
-from vaestro.training.files import locked
+from vaestro.training.files import digest, load_tensors, locked
+from vaestro.training.runs import WEIGHTS, read_about
 
 QUICK = ("mnist-dynamic", "digits-dynamic")  # what `quick` means: the first whose data are to be had
 MOST_JOBS = 16
@@ -27,10 +29,12 @@ def run(
     `challenge` is a shipped name, a folder, or `quick` (MNIST, or the small digits where no source answers). `out` is `arena/CHALLENGE-TIER` unless given.
     `enter` adds recipes of your own files (`my_models.py:mine`), `only` replaces the challenge's entrants; `jobs` is the number of processes.
     Stopped at any moment and called again, it goes on: finished results are kept, stopped runs resumed. Failed entries stay failed until `forget_failures`.
+    Results that lack a metric which the challenge has declared since are scored again where their trained runs are still there.
+    A run of fixed steps has one thread, so that its weights do not depend on how many run beside it.
     Raises UsageError on anything misspelt, VaestroError where the data are not to be had or the folder is in use or of another challenge.
     """
     found, notes = resolve(challenge)
-    found.rules.tier(tier)  # refuses an unknown one before anything is made
+    fixed = found.rules.tier(tier).steps is not None  # and an unknown tier is refused before anything is made
     who = entrants(found.rules.entrants if only is None else only, enter)
     workers = default_jobs() if jobs is None else jobs
     if workers < 1:
@@ -39,7 +43,7 @@ def run(
     with shown() as display:
         for note in notes:
             display.note(note)
-        return compete(Arena(folder, found, tier), who, Local(workers), display)
+        return compete(Arena(folder, found, tier), who, Local(workers, 1 if fixed else None), display)
 
 
 def resolve(challenge: str | Path) -> tuple[Challenge, list[str]]:
@@ -77,7 +81,7 @@ def compete(arena: Arena, who: Sequence[Entrant], engine: Engine, display: Displ
         standing = Standing(len(jobs))
         waiting = []
         for job in jobs:
-            if settled(job):
+            if settled(job, arena.challenge.rules.metrics):
                 standing.finish(job)
             else:
                 waiting.append(job)
@@ -85,15 +89,27 @@ def compete(arena: Arena, who: Sequence[Entrant], engine: Engine, display: Displ
     return arena.folder
 
 
-def settled(job: Job) -> bool:
-    """Whether a job has its result; what an older version of the user's file left is dropped."""
+def settled(job: Job, metrics: Sequence[str]) -> bool:
+    """Whether a job has its result; what an older version of the user's file left is dropped, and what lacks a metric is let go of to be scored again."""
     if not job.result.is_file():
         return False
-    old = results.read(job.result).own
-    if job.own is None or (old is not None and old.sha256 == job.own.sha256):
-        return True
-    drop(job.result, job.run_folder)
-    return False
+    old = results.read(job.result)
+    if job.own is not None and (old.own is None or old.own.sha256 != job.own.sha256):
+        drop(job.result, job.run_folder)
+        return False
+    lacks = old.status == "done" and any(m not in old.metrics and m not in old.refused for m in metrics)
+    if lacks and kept(job, old):
+        job.result.unlink()  # the run stays, and a process that is stopped meanwhile loses nothing that cannot be scored again
+        return False
+    return True
+
+
+def kept(job: Job, result: Result) -> bool:
+    """Whether the run behind a result is still there, with just the weights that were scored."""
+    try:
+        return digest(load_tensors(job.run_folder / WEIGHTS)[0]) == result.weights_sha256 and read_about(job.run_folder)["status"] == "done"
+    except VaestroError:
+        return False
 
 
 def drop(file: Path, run_folder: Path) -> None:

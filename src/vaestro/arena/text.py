@@ -10,7 +10,7 @@ from vaestro.arena.words import cell, headline, many, place, smallest
 
 MOST = 7  # columns; the rest stand in the report and in the JSON
 SHORT = {"reconstruction_mse": "recon. error", "cross_entropy": "cross-ent.", "active_units": "active"}
-STATES = {"unranked": "-", "incomplete": "...", "failed": "x", "ranked": ""}
+STATES = {"unranked": "-", "incomplete": "...", "disqualified": "out", "failed": "x", "ranked": ""}
 
 
 def render(board: Board, width: int = 120) -> str:
@@ -60,4 +60,6 @@ def notes(board: Board, line: Line) -> list[str]:
         found.append(f"{line.call} is not ranked: {reason.removeprefix(line.call).strip()}.")
     if line.state == "incomplete":
         found.append(f"{line.call} is not ranked: only {many(len(line.seeds), 'run')} of it finished.")
-    return found + [f"{line.call} failed, {reason}." for reason in line.reasons]
+    out = 1 if line.state == "disqualified" else 0
+    found += [f"{line.call} is disqualified: {reason}." for reason in line.reasons[:out]]
+    return found + [f"{line.call} failed, {reason}." for reason in line.reasons[out:]]

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from vaestro.arena import result as results
-from vaestro.arena.challenge import Challenge
+from vaestro.arena.challenge import Challenge, Tier
 from vaestro.arena.entry import RESULTS, Job, call_of_job, challenge_of_job
 from vaestro.arena.result import About, Paper, Result, Source, cells
 from vaestro.arena.scoring import score, speed
@@ -24,7 +24,7 @@ from vaestro.recipes import RECIPES
 from vaestro.recipes.book import Entry
 from vaestro.training import runs
 from vaestro.training.device import machine
-from vaestro.training.runs import ABOUT, Run, read_about
+from vaestro.training.runs import ABOUT, Run, read_about, trainable
 from vaestro.training.train import Plan
 
 STOPPED = 130  # the exit status of a worker that was told to stop
@@ -49,15 +49,28 @@ def _scored(job: Job) -> Result:
     challenge = challenge_of_job(job)
     tier, call = challenge.rules.tier(job.tier), call_of_job(job)
     data = challenge.open_data()
-    run = trained(job, Plan(call, data, tier.budget, job.seed), challenge)
+    plan = Plan(call, data, tier.budget, job.seed)
+    require_small(plan, tier)
+    run = trained(job, plan, challenge)
+    torch.set_num_threads(run.about["threads"])  # those that training chose, also where a later process scores
     report, rows, show = score(run, data, challenge, tier)
     found, refused = cells(report)
     more = {
-        "metrics": found, "refused": refused, "parameters": run.about["parameters"], "steps": run.about["done_steps"], "seconds": run.about["seconds"],
+        "metrics": found, "refused": refused, "parameters": run.about["parameters"], "steps": run.about["done_steps"], "planned": run.about["steps"],
+        "seconds": run.about["seconds"],
         "samples_per_second": round(speed(run), 1), "weights_sha256": run.about["weights_sha256"], "machine": machine(), "keywords": run.about["keywords"],
     }  # fmt: skip
     result = blank(job, challenge).model_copy(update={"status": "done", "reason": run.about["ended"], **more})
     return results.write(Path(job.folder) / RESULTS, result, rows, show)
+
+
+def require_small(plan: Plan, tier: Tier) -> None:
+    """Raises VaestroError where the entrant has more parameters than the tier allows, before anything is trained."""
+    if tier.parameters is None:
+        return
+    found = trainable(plan.call.cook(plan.data.schema, plan.seed))
+    if found > tier.parameters:
+        raise VaestroError(f"{plan.call} trains {found:,} parameters, and the tier allows {tier.parameters:,}; enter it with smaller hidden or latents")
 
 
 def trained(job: Job, plan: Plan, challenge: Challenge) -> Run:

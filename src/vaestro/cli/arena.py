@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vaestro.cli.shared import Json
+from vaestro.cli.shared import Json, Own
 
 app = typer.Typer(help="Competitions: entrants, budgets, a board and a report.", no_args_is_help=True)
 
@@ -14,6 +14,9 @@ Challenge = Annotated[
     str, typer.Argument(metavar="CHALLENGE", help="A challenge: its name, its folder, or `quick` (MNIST, or small digits where no source answers).")
 ]
 Entrants = Annotated[list[str] | None, typer.Option(metavar="FILE:NAME", help="Add a recipe of your own file: my_models.py:mine. May be given several times.")]
+Which = Annotated[Path, typer.Argument(metavar="ARENA", help="An arena: its folder, or its name inside ./arena.")]
+Entry = Annotated[str, typer.Argument(metavar="ID|CALL", help="An entry: its call, or the ID of one of its results.")]
+Why = Annotated[str, typer.Option("--why", help="The reason, which stays on the board.")]
 Only = Annotated[list[str] | None, typer.Option(metavar="CALL", help="These entrants in place of the challenge's own. May be given several times.")]
 
 
@@ -79,3 +82,38 @@ def check(arena: Folder = None, *, as_json: Json = False) -> None:
     from vaestro.cli.contest import print_checks
 
     print_checks(check(arena_folder(arena)), as_json)
+
+
+@app.command()
+def replay(
+    arena: Folder = None,
+    entry: Annotated[str | None, typer.Argument(metavar="[ID|CALL]", help="A result's ID, or a call with all its seeds; the leader if left out.")] = None,
+    *,
+    own: Own = None,
+    as_json: Json = False,
+) -> None:
+    """Train an entry again from what its result recorded; exits with 1 where a score does not come again."""
+    from vaestro.cli.challenges import arena_folder
+    from vaestro.cli.refereeing import run_replay
+
+    run_replay(arena_folder(arena), entry, own, as_json)
+
+
+@app.command()
+def disqualify(arena: Which, entry: Entry, *, why: Why) -> None:
+    """Take an entry out of the ranking; it stays on the board with the reason."""
+    from vaestro.arena import disqualify
+    from vaestro.cli.challenges import arena_folder
+    from vaestro.cli.refereeing import decide
+
+    decide(disqualify, arena_folder(arena), entry, why)
+
+
+@app.command()
+def reinstate(arena: Which, entry: Entry, *, why: Why) -> None:
+    """Rank a disqualified entry again; both decisions stay on record."""
+    from vaestro.arena import reinstate
+    from vaestro.cli.challenges import arena_folder
+    from vaestro.cli.refereeing import decide
+
+    decide(reinstate, arena_folder(arena), entry, why)

@@ -34,11 +34,15 @@ def core() -> float:
 
 @dataclass(frozen=True)
 class Budget:
-    """Steps or seconds of training, by a clock; exactly one is given. Raises UsageError otherwise."""
+    """Steps or seconds of training, by a clock; exactly one is given. Raises UsageError otherwise.
+
+    `stop` ends a run before its last step, as a deadline once did: the schedules still run over all of them.
+    """
 
     steps: int | None = None
     seconds: float | None = None
     clock: Clock = wall
+    stop: int | None = None
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.seconds is None):

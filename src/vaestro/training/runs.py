@@ -150,10 +150,15 @@ def describe(plan: Plan, source: str, trainer: Trainer) -> dict[str, Any]:
         "device": str(trainer.device),
         "threads": torch.get_num_threads(),
         "compile": plan.compile,
-        "parameters": sum(p.numel() for p in trainer.recipe.parts.parameters() if p.requires_grad),
+        "parameters": trainable(trainer.recipe),
         "machine": machine(),
         "status": "running",
     }
+
+
+def trainable(recipe: Recipe) -> int:
+    """The parameters that training moves, those of critics among them."""
+    return sum(p.numel() for p in recipe.parts.parameters() if p.requires_grad)
 
 
 def _finish(trainer: Trainer, about: dict[str, Any]) -> Run:

@@ -142,7 +142,7 @@ class Trainer:
                 patience = self.recipe.training.patience
                 if patience is not None and self.progress.waited >= patience:
                     return f"early stopping: {patience} validations without a better score"
-                if self.progress.elapsed > self.plan.budget.deadline:
+                if self.progress.elapsed > self.plan.budget.deadline or n == self.plan.budget.stop:
                     return f"deadline: slower than measured, stopped after {n} of {self.progress.total} steps"
         except KeyboardInterrupt:
             self.checkpoint()
