@@ -1,7 +1,9 @@
 """Networks over strings of codes in which a place reads only the places before it: a causal transformer, and masked convolutions over the grid."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +11,10 @@ from torch.nn import functional as F
 
 from vaestro.data.schema import Shape
 from vaestro.errors import UsageError
+from vaestro.networks.convolutional import plain_up
 from vaestro.networks.masked import PixelNet
 
-StringNet = Callable[[Shape, int], nn.Module]  # (grid, codes) -> a network of strings [n, places] to logits [n, places, codes]
+StringNet = Callable[[Sequence[Shape], int], nn.Module]  # (grids, codes) -> a network of strings [n, places] to logits [n, places, codes]
 
 
 class Attention(nn.Module):
@@ -87,7 +90,45 @@ class MaskedCodes(nn.Module):
 
     def forward(self, index: Tensor) -> Tensor:
         """[n, places] whole numbers to [n, places, codes] logits; a string that stops early is filled up, for nobody reads what follows."""
+        logits, _ = self.told(index, None)
+        return logits
+
+    def told(self, index: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The logits where all places may also read a context [n, width, *size], and a map [n, width, *size] of all that the level then knows."""
         full = F.pad(index, (0, math.prod(self.size) - index.shape[1]))
         seen = self.code(full).unflatten(1, self.size).movedim(-1, 1)
-        logits: Tensor = self.net(seen, self.place.expand(len(index), -1, -1, -1))
-        return logits.flatten(2).transpose(1, 2)[:, : index.shape[1]]
+        where = self.place.expand(len(index), -1, -1, -1)
+        where = where if context is None else where + context
+        logits: Tensor = self.net(seen, where)
+        return logits.flatten(2).transpose(1, 2)[:, : index.shape[1]], seen + where
+
+
+class MaskedLevels(nn.Module):
+    """Gated PixelCNNs over several grids of codes, one after the other: a place reads those before it on its own grid, and all of the grids before.
+
+    [n, places] whole numbers to [n, places, codes] logits (Razavi et al. 2019, VQ-VAE-2, section 3.2). What the grids before say is enlarged to the size of
+    the next. `how` is the width, the layers and the kernel of each network. Errors are those of `PixelNet`.
+    """
+
+    def __init__(self, grids: Sequence[Shape], codes: int, how: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(MaskedCodes(grid, codes, *how) for grid in grids)
+        self.lengths = [math.prod(grid) for grid in grids]
+        self.enter = nn.ModuleList(plain_up(how[0], how[0], level.size) for _, level in pairwise(self._each))
+
+    @property
+    def _each(self) -> list[MaskedCodes]:
+        return [cast(MaskedCodes, level) for level in self.levels]  # a ModuleList forgets the class of its parts
+
+    def forward(self, index: Tensor) -> Tensor:
+        """[n, m] whole numbers to [n, m, codes] logits; levels that a string does not reach are not computed."""
+        context: Tensor | None = None
+        found: list[Tensor] = []
+        for number, (level, length) in enumerate(zip(self._each, self.lengths, strict=True)):
+            start = sum(self.lengths[:number])
+            if number and start >= index.shape[1]:
+                break
+            logits, known = level.told(index[:, start : start + length], context)
+            found.append(logits)
+            context = self.enter[number](known) if number < len(self.enter) else None
+        return torch.cat(found, 1)

@@ -1,6 +1,7 @@
 """Priors over grids of codes: uniform ones, which every quantiser starts with."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,14 @@ class UniformCodes(nn.Module):
     def forward(self) -> Distribution:
         """The distribution, of batch shape ()."""
         return UniformCodesDistribution(self.shape, self.codes, self.like)
+
+
+class UniformLevels(UniformCodes):
+    """All strings of codes on several `grids` alike, one grid after the other: events [n], and log p(z) = -n log K nats for n places in all."""
+
+    def __init__(self, grids: Sequence[Shape], codes: int) -> None:
+        super().__init__((sum(map(math.prod, grids)),), codes)
+        self.grids = tuple(grids)
 
 
 class UniformOneHot(nn.Module):

@@ -1,6 +1,7 @@
 """Learnt priors over grids of codes: p(z) = prod_i p(z_i | z_<i), row by row, with exact masses."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, TypeAlias
 
 import torch
@@ -12,8 +13,8 @@ from torch.nn import functional as F
 from vaestro.data.schema import Shape
 from vaestro.errors import UsageError
 from vaestro.families.base import Sizes
-from vaestro.networks.causal import MaskedCodes, StringNet, Transformer
-from vaestro.priors.codes import UniformCodes, UniformOneHot
+from vaestro.networks.causal import MaskedCodes, MaskedLevels, StringNet, Transformer
+from vaestro.priors.codes import UniformCodes, UniformLevels, UniformOneHot
 from vaestro.priors.fitted import FITTED, Latents
 
 Count: TypeAlias = Annotated[int, Ge(1)]
@@ -114,6 +115,14 @@ class CodePrior(nn.Module):
         return Strings(self.net, self.shape, self.codes)
 
 
+class LevelPrior(CodePrior):
+    """The same over codes on several `grids`, one grid after the other; events [n]."""
+
+    def __init__(self, net: nn.Module, grids: Sequence[Shape], codes: int) -> None:
+        super().__init__(net, (sum(map(math.prod, grids)),), codes)
+        self.grids = tuple(grids)
+
+
 class OneHotCodePrior(CodePrior):
     """The same over one-hot vectors [*grid, codes]."""
 
@@ -125,20 +134,26 @@ class OneHotCodePrior(CodePrior):
 def learnt(prior: nn.Module, build: StringNet) -> CodePrior:
     """A learnt prior in the place of a uniform one, over the same codes; raises UsageError where the latents are no codes."""
     if isinstance(prior, UniformOneHot):
-        return OneHotCodePrior(build(prior.shape, prior.codes), prior.shape, prior.codes)
+        return OneHotCodePrior(build((prior.shape,), prior.codes), prior.shape, prior.codes)
+    if isinstance(prior, UniformLevels | LevelPrior):
+        return LevelPrior(build(prior.grids, prior.codes), prior.grids, prior.codes)
     if isinstance(prior, UniformCodes | CodePrior):
         kind = type(prior) if isinstance(prior, CodePrior) else CodePrior
-        return kind(build(prior.shape, prior.codes), prior.shape, prior.codes)
+        return kind(build((prior.shape,), prior.codes), prior.shape, prior.codes)
     raise UsageError(f"a prior over codes cannot follow {type(prior).__name__}, whose latents are no codes; use a model with codes, such as vq_vae or dvae")
 
 
 @FITTED.register
 def transformer_codes(latents: Latents, width: Count = 64, layers: Count = 2, heads: Count = 4) -> CodePrior:
     """A causal transformer over the codes of a quantiser or of one-hot latents, one after another."""
-    return learnt(latents.old, lambda grid, codes: Transformer(math.prod(grid), codes, width, layers, heads))
+    return learnt(latents.old, lambda grids, codes: Transformer(sum(map(math.prod, grids)), codes, width, layers, heads))
 
 
 @FITTED.register
 def masked_codes(latents: Latents, width: Count = 64, layers: Count = 4, kernel: Count = 5) -> CodePrior:
-    """A gated PixelCNN over the grid of codes of a quantiser or of one-hot latents."""
-    return learnt(latents.old, lambda grid, codes: MaskedCodes(grid, codes, width, layers, kernel))
+    """A gated PixelCNN over the grid of codes of a quantiser or of one-hot latents; over each of several grids, told those before it."""
+
+    def build(grids: Sequence[Shape], codes: int) -> nn.Module:
+        return MaskedCodes(grids[0], codes, width, layers, kernel) if len(grids) == 1 else MaskedLevels(grids, codes, (width, layers, kernel))
+
+    return learnt(latents.old, build)
