@@ -43,7 +43,7 @@ def subject(run: Run, data: Dataset, challenge: Challenge, tier: Tier) -> Subjec
     def rows() -> Iterable[Batch]:
         return (test.batch(i.to(device)) for i in index.split(AT_ONCE))
 
-    cost = Cost(run.about["parameters"], run.about["seconds"], run.about["done_steps"])
+    cost = Cost(run.about["parameters"], run.about["seconds"], run.about["done_steps"], run.about.get("peak_memory"))
     told, factors = answered(run, data, "test", index), known_factors(data.split("test"), data.schema, index.numpy())
     held = Held(data, "test", index.numpy(), run.recipe.fields)
     seen = Networks(Setting(data, challenge.rules.data.judge))

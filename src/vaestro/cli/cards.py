@@ -141,7 +141,7 @@ def print_data(data: "Dataset", as_json: bool) -> None:
 
 @contextmanager
 def progress() -> Iterator[Callable[[str, float], None]]:
-    """A progress callback that draws a bar on stderr, where that is a terminal."""
+    """A progress callback that draws a bar on stderr, where that is a terminal; what is done is no longer shown."""
     from rich.progress import Progress
 
     with Progress(console=console(err=True), transient=True, disable=not console(err=True).is_terminal) as bar:
@@ -150,6 +150,6 @@ def progress() -> Iterator[Callable[[str, float], None]]:
         def tell(what: str, done: float) -> None:
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=1.0)
-            bar.update(tasks[what], completed=done)
+            bar.update(tasks[what], completed=done, visible=done < 1)
 
         yield tell

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vaestro.core import Batch, Seen, Value
+from vaestro.data.rows import order
 from vaestro.memory import keep_freed_memory
 from vaestro.seeds import mix
 
@@ -21,17 +22,23 @@ def forked(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode and without gradients; every module's own mode is restored afterwards."""
+def at_rest(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode; every module's own mode is restored afterwards. Gradients, such as those of latents, are as the caller has them."""
     keep_freed_memory()
     modes = [(m, m.training) for m in model.modules()]
     model.eval()
     try:
-        with torch.inference_mode():
-            yield
+        yield
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode and without gradients; every module's own mode is restored afterwards."""
+    with at_rest(model), torch.inference_mode():
+        yield
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -99,3 +106,8 @@ def chunked(batches: Iterable[Batch], rows: int) -> Iterator[tuple[Batch, int]]:
         last = {name: _join([b[name] for b in held]) for name in held[0]}
         filler = torch.arange(rows).clamp(max=have - 1)
         yield {name: each(v, lambda t: t[filler.to(t.device)]) for name, v in last.items()}, have
+
+
+def fixed_rows(total: int, wanted: int) -> Tensor:
+    """Which of `total` rows are read, ascending: one random choice for everybody, for files are often sorted by difficulty."""
+    return order(total, min(total, wanted), 0, 0)[0].sort().values

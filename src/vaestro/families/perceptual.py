@@ -29,17 +29,30 @@ def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
     means of 2 x 2. Five scales need 176 pixels of height and width; smaller pictures have as many as leave 11 pixels, one at least, their exponents scaled
     to the same sum; below 11 pixels the window shrinks. A mean contrast below 1e-4, or of opposite sign, counts as 1e-4.
     """
-    side = min(*x.shape[-2:])
-    scales = max(1, min(len(SCALES), int(math.log2(side / WINDOW)) + 1 if side >= WINDOW else 1))
-    exponents = [a * sum(SCALES) / sum(SCALES[:scales]) for a in SCALES[:scales]]
+    number = scales(*x.shape[-2:])
+    exponents = [a * sum(SCALES) / sum(SCALES[:number]) for a in SCALES[:number]]
     value = torch.ones((), dtype=x.dtype, device=x.device)
     with torch.autocast(x.device.type, enabled=False):  # a difference of mean squares in half precision is noise
         for j, exponent in enumerate(exponents):
             whole, contrast = _similarity(x, y)
-            value = value * (whole if j == scales - 1 else contrast).clamp(min=LEAST) ** exponent
-            if j < scales - 1:
+            value = value * (whole if j == number - 1 else contrast).clamp(min=LEAST) ** exponent
+            if j < number - 1:
                 x, y = _halved(x), _halved(y)
     return value.mean(-1)
+
+
+def ssim(x: Tensor, y: Tensor) -> Tensor:
+    """SSIM of pictures [*lead, C, H, W] in unit values, [*lead], 1 between equals: the mean of l c s over windows and channels.
+
+    Wang, Bovik, Sheikh & Simoncelli 2004, eq. 13, with the paper's Gaussian windows, 11 wide and of scale 1.5, inside the picture; below 11 pixels they shrink.
+    """
+    return _similarity(x, y)[0].mean(-1)
+
+
+def scales(height: int, width: int) -> int:
+    """How many of the five scales of `ms_ssim` a picture bears: as many as leave 11 pixels, one at least."""
+    side = min(height, width)
+    return max(1, min(len(SCALES), int(math.log2(side / WINDOW)) + 1 if side >= WINDOW else 1))
 
 
 def _similarity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Where a run computes: the device is chosen by itself, threads are set once."""
 
 import os
+import sys
 
 import torch
 
@@ -38,3 +39,15 @@ def machine() -> dict[str, str | int]:
         "threads": torch.get_num_threads(),
         "gpu": gpu,
     }
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """The most bytes held at once so far: on CUDA what torch allocated there, else the whole process's resident memory; none where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # no Unix
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024  # in KiB elsewhere

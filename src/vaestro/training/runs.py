@@ -15,7 +15,7 @@ from vaestro.data.store import Dataset
 from vaestro.errors import UsageError, VaestroError
 from vaestro.recipes import Call, Recipe, recorded
 from vaestro.training.budget import CLOCKS, Budget
-from vaestro.training.device import choose, machine
+from vaestro.training.device import choose, machine, peak_memory
 from vaestro.training.files import digest, load_tensors, locked, read_json, save_tensors, write_json
 from vaestro.training.record import Line, Log, Watch, read_lines
 from vaestro.training.stages import rebuild
@@ -176,6 +176,7 @@ def _finish(trainer: Trainer, about: dict[str, Any]) -> Run:
         "unit": trainer.unit(),
         "skipped": int(trainer.loop.skipped),
         "too_large": int(trainer.loop.too_large),
+        "peak_memory": peak_memory(trainer.device),
     }
     write_json(trainer.folder / ABOUT, about | done | numbers)
     return replace(open_run(trainer.folder, trainer.plan.call), held=trainer.plan.data)

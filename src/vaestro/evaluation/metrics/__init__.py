@@ -1,6 +1,7 @@
 """Named measures of a trained model: `measure(names, Subject(...))` gives each with its error, or the reason why not."""
 
 from vaestro.evaluation.metrics import (
+    annealing,
     classes,
     clustering,
     cost,
@@ -13,6 +14,7 @@ from vaestro.evaluation.metrics import (
     neighbourhoods,
     pictures,
     probes,
+    rates,
     reconstruction,
     separation,
     sets,
@@ -31,8 +33,8 @@ from vaestro.evaluation.metrics.two_sample import two_sample
 from vaestro.evaluation.metrics.vendi import vendi
 
 FILES = (  # read for what they register
-    classes, clustering, cost, dci, density, disentanglement, honesty, interventions, modes, neighbourhoods, pictures, probes, reconstruction, separation, sets,
-    values,
+    annealing, classes, clustering, cost, dci, density, disentanglement, honesty, interventions, modes, neighbourhoods, pictures, probes, rates,
+    reconstruction, separation, sets, values,
 )  # fmt: skip
 
 __all__ = [

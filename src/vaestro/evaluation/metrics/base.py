@@ -10,6 +10,7 @@ import numpy as np
 from vaestro.errors import UsageError
 from vaestro.evaluation.likelihood import Rows, standard_error
 from vaestro.evaluation.metrics.subject import Subject
+from vaestro.progress import tell
 from vaestro.registry import Registry
 
 
@@ -101,11 +102,15 @@ class Report:
 def measure(names: Iterable[str], subject: Subject) -> Report:
     """Every metric of `names` on one subject; what a metric cannot score is refused in words. Raises UsageError for an unknown name."""
     report = Report()
-    for metric in [METRICS[n] for n in names]:
+    wanted = [METRICS[n] for n in dict.fromkeys(names)]
+    for number, metric in enumerate(wanted, 1):
+        said = f"{number} of {len(wanted)}: {metric.name}"
+        tell(said, 0.0)
         try:
             report.scores[metric.name] = metric.function(subject)
         except UsageError as refusal:
             report.refused[metric.name] = str(refusal)
+        tell(said, 1.0)
     return report
 
 

@@ -1,12 +1,13 @@
 """Metrics of density: bounds on the likelihood and their parts, in nats and in bits."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from vaestro.data.schema import Real
-from vaestro.evaluation.metrics.base import METRICS, Direction, Metric, Need, Score
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
 from vaestro.evaluation.metrics.subject import Subject
 
 IN_ONE_PASS = "from the importance samples of `nll`, in the same pass"
@@ -78,4 +79,4 @@ for found in (
     Metric("effective_samples", "effective share of samples", "share", Direction.HIGHER, IN_ONE_PASS, "Owen 2013, section 9.3", effective_samples, DENSITY),
     Metric("bound_gap", "gain over the last tenfold of samples", "nats", Direction.LOWER, f"{IN_ONE_PASS}; NaN below 10 samples", BURDA, bound_gap, DENSITY),
 ):
-    METRICS.add(found.name, found)
+    METRICS.add(found.name, replace(found, group=Group.DENSITY))

@@ -7,17 +7,15 @@ import numpy as np
 import torch
 
 from vaestro.core import Batch
-from vaestro.data.rows import Rows, order
+from vaestro.data.rows import Rows
 from vaestro.data.schema import Category
 from vaestro.data.store import Dataset
 from vaestro.errors import UsageError
+from vaestro.evaluation.scope import fixed_rows
+
+__all__ = ["AT_ONCE", "Held", "fixed_rows"]
 
 AT_ONCE = 250  # rows in a batch
-
-
-def fixed_rows(total: int, wanted: int) -> torch.Tensor:
-    """Which of `total` rows are read, ascending: one random choice for everybody, for files are often sorted by difficulty."""
-    return order(total, min(total, wanted), 0, 0)[0].sort().values
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 
 from vaestro.data.schema import Count
 from vaestro.errors import UsageError
-from vaestro.evaluation.metrics.base import METRICS, Direction, Metric, Need, Score
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
 from vaestro.evaluation.metrics.subject import Subject
 
 ACTIVE = 0.01
@@ -53,15 +53,15 @@ def active_units(subject: Subject) -> Score:
 for found in (
     Metric(
         "reconstruction_mse", "reconstruction error", "squared unit values", Direction.LOWER, f"per number; {THROUGH}",
-        "Kingma & Welling 2014", reconstruction_mse, frozenset({Need.LATENTS}),
+        "Kingma & Welling 2014", reconstruction_mse, frozenset({Need.LATENTS}), group=Group.RECONSTRUCTION,
     ),
     Metric(
         "blur", "sharpness of reconstructions", "ratio", Direction.ONE, f"power at 0.25 cycles per pixel and above, over the data's; {THROUGH}",
-        "Durall et al. 2020, section 3 (radial spectrum)", blur, frozenset({Need.LATENTS, Need.PICTURES}),
+        "Durall et al. 2020, section 3 (radial spectrum)", blur, frozenset({Need.LATENTS, Need.PICTURES}), group=Group.RECONSTRUCTION,
     ),
     Metric(
         "active_units", "active latents", "latents", Direction.HIGHER, "latents with Var_x(E_q[z]) > 0.01 over the rows scored",
-        "Burda et al. 2016, section 5.2", active_units, frozenset({Need.LATENTS}),
+        "Burda et al. 2016, section 5.2", active_units, frozenset({Need.LATENTS}), group=Group.LATENTS,
     ),
 ):  # fmt: skip
     METRICS.add(found.name, found)

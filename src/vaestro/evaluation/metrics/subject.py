@@ -1,6 +1,6 @@
 """What is measured: a trained model and the rows to score it on; what several metrics read is computed once."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from dataclasses import field as part
 from functools import cached_property, singledispatch
@@ -17,10 +17,11 @@ from vaestro.data.schema import Binary, Count, Field, Kind
 from vaestro.errors import UsageError
 from vaestro.evaluation.judge import Features
 from vaestro.evaluation.likelihood import Likelihood, Rows, importance
-from vaestro.evaluation.metrics.held import Held
+from vaestro.evaluation.metrics.held import Held, fixed_rows
 from vaestro.evaluation.metrics.spectrum import high_power
-from vaestro.evaluation.scope import chunked, count, device_of, evaluating, forked, seeded, slice_rows
+from vaestro.evaluation.scope import chunked, count, device_of, each, evaluating, forked, seeded, slice_rows
 from vaestro.families.base import is_discrete
+from vaestro.progress import tell
 from vaestro.seeds import mix
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ class Cost:
     parameters: int
     seconds: float
     steps: int
+    memory: int | None = None  # the most bytes that the training process held at once, where that was recorded
 
 
 class Pair(NamedTuple):
@@ -51,6 +53,14 @@ class Reconstructions:
     means: np.ndarray  # [n, latents]: posterior means (or draws), sites side by side
     high_data: Rows  # power at high frequencies; empty where the field is no picture
     high_reconstruction: Rows
+
+
+class Way(NamedTuple):
+    """Rows on their way through the posterior's mean and back."""
+
+    row: Tensor  # [n, *shape]
+    back: Tensor  # the likelihood's mean, [n, *shape]
+    codes: Tensor  # posterior means (or draws) [n, latents], float64
 
 
 @dataclass(frozen=True)
@@ -86,30 +96,61 @@ class Subject:
     @cached_property
     def likelihood(self) -> Likelihood:
         """The importance-sampled likelihood of all rows; raises UsageError for what is not a density."""
-        return importance(self.model, self.rows(), self.samples, self.seed, name=self.name)
+        return importance(self.model, self._told("importance samples"), self.samples, self.seed, name=self.name)
+
+    def _told(self, what: str) -> Iterator[Batch]:
+        """The rows, and to whoever watches how many of them were asked for, where their number is known."""
+        done = 0
+        for batch in self.rows():
+            if self.held is not None:
+                tell(what, done / max(len(self.held.index), 1))
+            done += count(batch)
+            yield batch
+        tell(what, 1.0)
 
     @cached_property
     def reconstructions(self) -> Reconstructions:
         """Every row through the posterior's mean and back."""
+
+        def read(way: Way) -> tuple[Tensor, ...]:
+            error = (way.row.double() - way.back.double()).square().flatten(1).mean(1)
+            powers = [high_power(v) if is_picture(self.field) else error.new_zeros(0) for v in (way.row, way.back)]
+            return error, way.codes, *powers
+
+        return Reconstructions(*self.through(read))
+
+    def through(self, read: Callable[[Way], tuple[Tensor, ...]]) -> tuple[np.ndarray, ...]:
+        """What `read` says of every row and its reconstruction, some at a time: each of its tensors [rows, ...] side by side, float64.
+
+        Raises UsageError for a model without a posterior and where there are no rows.
+        """
         parts = []
         with forked(device_of(self.model)), evaluating(self.model):
             for number, (batch, real) in enumerate(chunked(seeded(self.rows(), self.seed), AT_ONCE)):
                 torch.manual_seed(mix(self.seed, number, 2))
-                parts.append(self._reconstruct(batch, real))
+                parts.append([v.double().cpu().numpy() for v in read(self._way(batch, real))])
         if not parts:
             raise UsageError(f"there are no rows to reconstruct with {self.name}; give at least one batch with a row")
-        return Reconstructions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
-    def _reconstruct(self, batch: Batch, real: int) -> tuple[np.ndarray, ...]:
+    def _way(self, batch: Batch, real: int) -> Way:
         trace = central(self.model, batch)
         if not trace.latents:
             raise UsageError(f"{self.name} has no posterior, so it reconstructs nothing")
         x = content(batch[self.field.name])[:real]
-        mean = mean_of(trace[self.field.name], self.name).expand(len(content(batch[self.field.name])), *x.shape[1:])[:real]
-        error = (x.double() - mean.double()).square().flatten(1).mean(1)
+        back = mean_of(trace[self.field.name], self.name).expand(len(content(batch[self.field.name])), *x.shape[1:])[:real]
         codes = torch.cat([numbered(d.posterior, d.value) for d in trace.latents.values() if d.posterior is not None], 1)[:real].double()
-        powers = [high_power(v) if is_picture(self.field) else error.new_zeros(0) for v in (x, mean)]
-        return tuple(v.cpu().numpy() for v in (error, codes, *powers))
+        return Way(x, back, codes)
+
+    def some(self, most: int) -> Batch:
+        """At most `most` of the rows in one batch: one fixed choice, spread over all; raises UsageError where there are none."""
+        with forked(device_of(self.model)):
+            batches = [b for b in seeded(self.rows(), self.seed) if count(b)]
+        if not batches:
+            raise UsageError(f"there are no rows to score {self.name} on; give at least one batch with a row")
+        rows = next(iter(chunked(batches, sum(map(count, batches)))))[0]
+        index = fixed_rows(count(rows), most)
+        return {n: each(v, lambda t: t[index.to(t.device)]) for n, v in rows.items()}
 
     @cached_property
     def _known(self) -> dict[str, Any]:
@@ -124,9 +165,13 @@ class Subject:
 
     def pair(self, name: str) -> Pair:
         """Features of every data row and of as many generated rows, by the name of the feature network; raises UsageError where that is missing."""
+        return self.once(f"features {name}", lambda: self.pair_by(self.network(name)))
+
+    def network(self, name: str) -> Features:
+        """A feature network by name; raises UsageError where it is missing."""
         if name not in self.features:
             raise UsageError(f"features called {name!r} were not given, and {self.name} was to be judged by them; give Subject(features={{{name!r}: ...}})")
-        return self.once(f"features {name}", lambda: self.pair_by(self.features[name]))
+        return self.features[name]
 
     def pair_by(self, network: Features) -> Pair:
         """Features of every data row and of as many generated rows by this network."""
