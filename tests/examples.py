@@ -34,6 +34,12 @@ def counts(most: int) -> Grid:
     return Grid(torch.arange(most + 1, dtype=torch.float64), torch.ones(most + 1, dtype=torch.float64))
 
 
+def halfline() -> Grid:
+    """Positive numbers, evenly spaced in their logs, for densities that rise without end towards 0."""
+    u = line(-60, 6)
+    return Grid(u.values.exp(), u.weights * u.values.exp())
+
+
 FAMILIES: dict[str, Example] = {
     "Gaussian": example(f.Gaussian(1), line(-20, 20)),
     "Gaussian of images": example(f.Gaussian(3), line(-20, 20)),
@@ -61,6 +67,8 @@ FAMILIES: dict[str, Example] = {
     "NegativeBinomial of vectors": example(f.NegativeBinomial(1), counts(4000)),
     "ZeroInflated": example(f.ZeroInflated(f.Poisson(3)), counts(200)),
     "ZeroInflated NegativeBinomial": example(f.ZeroInflated(f.NegativeBinomial(1)), counts(4000)),
+    "Gamma": example(f.Gamma(1), halfline()),
+    "Gamma of images": example(f.Gamma(3), halfline()),
     "Point": example(f.Point(1), line(-5, 5)),
     "UnitPoint": example(f.UnitPoint(3), line(0, 1)),
     "Perceptual": example(f.Perceptual(MsSsim(), 2.0), line(0, 1)),

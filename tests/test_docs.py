@@ -24,11 +24,13 @@ from vaestro.evaluation.metrics import METRICS
 from vaestro.families import LIKELIHOODS
 from vaestro.models import SLOPES
 from vaestro.networks import NETWORKS
+from vaestro.networks.entrance import ENTRANCES
 from vaestro.objectives.disentangling import ESTIMATORS, INFERRED
 from vaestro.objectives.regularisers import NORMS
 from vaestro.optimizers import OPTIMIZERS, PRECISIONS
 from vaestro.plays.denoising import NOISES
 from vaestro.posteriors import POSTERIORS
+from vaestro.posteriors.geometric import SPHERICAL
 from vaestro.priors import PRIORS
 from vaestro.priors.fitted import COVARIANCES, FITTED
 from vaestro.recipes import RECIPES, parse
@@ -41,7 +43,7 @@ from vaestro.uses import own
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if p.exists()]
 FENCE = re.compile(r"^(?:<!-- *(?P<mark>.*?) *-->\n+)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-OPEN = (RECIPES, PRIORS, FITTED, POSTERIORS, LIKELIHOODS, NETWORKS)  # a page may add parts to these; they are as before when it ends
+OPEN = (RECIPES, PRIORS, FITTED, POSTERIORS, LIKELIHOODS, NETWORKS, SPHERICAL)  # a page may add parts to these; they are as before when it ends
 SHORT_ENOUGH = 40  # lines of a block of own.md
 
 
@@ -186,7 +188,7 @@ NAMED: Mapping[str, Any] = {
     "posterior": POSTERIORS, "law of latents": LAWS, "metric": METRICS, "challenge": CHALLENGES, "data set": SOURCES,
     "optimiser": OPTIMIZERS, "learning-rate schedule": RATES, "precision": PRECISIONS, "keyword of training": TRAINING,
     "slope": SLOPES, "noise": NOISES, "norm of a Jacobian": NORMS, "restraint of a decoder": RESTRAINTS,
-    "estimator": ESTIMATORS, "covariance of inferred latents": INFERRED,
+    "law of directions": SPHERICAL, "entrance": ENTRANCES, "estimator": ESTIMATORS, "covariance of inferred latents": INFERRED,
 }  # fmt: skip
 
 

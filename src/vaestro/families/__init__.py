@@ -7,6 +7,7 @@ from vaestro.families.binned import Binned
 from vaestro.families.categorical import Categorical
 from vaestro.families.committed import CommittedGaussian
 from vaestro.families.counts import NegativeBinomial, Poisson
+from vaestro.families.gamma import Gamma
 from vaestro.families.gaussian import FixedGaussian, Gaussian, SharedGaussian
 from vaestro.families.inflated import ZeroInflated
 from vaestro.families.interval import log_interval
@@ -29,6 +30,7 @@ __all__ = [
     "ContinuousBernoulli",
     "Family",
     "FixedGaussian",
+    "Gamma",
     "Gaussian",
     "Laplace",
     "Logistic",

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, ReshapeTransform, TransformedDistribution
+from torch.distributions import Distribution, Independent, ReshapeTransform, TransformedDistribution
 
 from vaestro.data.schema import Field, Shape
 from vaestro.errors import UsageError
@@ -36,6 +36,17 @@ class Latents(NamedTuple):
 Fitted: TypeAlias = Callable[..., nn.Module]  # (latents: Latents, **keywords) -> a module without arguments that returns a distribution over the event
 FITTED: Registry[Fitted] = Registry("prior to fit")
 VECTORS: set[str] = set()  # names of priors over real vectors
+
+
+@singledispatch
+def replaceable(dist: Distribution) -> bool:
+    """Whether a density over all real vectors, or codes, may stand in the place of a prior. Open: one on a sphere, in a ball or over shares registers False."""
+    return True
+
+
+@replaceable.register
+def _(dist: Independent) -> bool:  # type: ignore[type-arg]
+    return replaceable(dist.base_dist)
 
 
 @singledispatch

@@ -17,7 +17,7 @@ from vaestro.evaluation.scope import device_of, evaluating, forked
 from vaestro.models import M2
 from vaestro.plays import Clock, Move
 from vaestro.priors import PRIORS
-from vaestro.priors.fitted import FITTED, Latents, fit, over_vectors
+from vaestro.priors.fitted import FITTED, Latents, fit, over_vectors, replaceable
 from vaestro.recipes import RECIPES, Call, Recipe, Training, parse
 from vaestro.recipes.book import ANY, NEAR, Entry
 from vaestro.registry import Registry
@@ -97,7 +97,7 @@ def latent_of(model: Model) -> str:
         return ""
     finally:
         setattr(model, name, old)
-    if asked.told or len(sites) != 1 or len(alone.batch_shape):
+    if asked.told or len(sites) != 1 or len(alone.batch_shape) or not replaceable(alone):
         return ""
     site, prior = next(iter(sites.items()))
     return site if type(prior) is type(alone) and prior.event_shape == alone.event_shape else ""
@@ -122,7 +122,7 @@ def require_slot(model: Model, call: str, schema: Schema) -> str:
     site = latent_of(model)
     if not site:
         few = ", ".join(islice(able(schema), NEAR))
-        raise UsageError(f"{call} has not exactly one prior without conditions, so none can be fitted in its place; recipes that have one: {few}")
+        raise UsageError(f"{call} has not exactly one prior over vectors or codes, free of conditions, to replace; recipes that have one: {few}")
     return site
 
 
