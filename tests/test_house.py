@@ -159,7 +159,7 @@ def foreign(modules: Iterable[str]) -> set[str]:
 @every_file
 def test_what_a_file_imports_is_declared(path: Path) -> None:
     core = distributions(project()["dependencies"])
-    extras = distributions(line for name in ("science", "onnx", "tensorboard", "flows", "tables") for line in project()["optional-dependencies"][name])
+    extras = distributions(line for name in ("science", "onnx", "tensorboard", "flows", "tables", "search") for line in project()["optional-dependencies"][name])
     assert foreign(loaded(path)) <= core, "import it where it is used, or make it a dependency"
     assert foreign(name for node in ast.walk(tree(path)) for name in imported(node)) <= core | extras
 

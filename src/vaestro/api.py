@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vaestro.core import Model
-from vaestro.data import SOURCES, load
+from vaestro.data import SOURCES, Dataset, load
 from vaestro.errors import UsageError
 from vaestro.recipes import Call, call_of, parse
 from vaestro.recipes.own import from_model, from_modules
@@ -64,6 +64,11 @@ def plan(recipe: Any, data: Any, budget: Budget, seed: int = 0, device: str | No
 def source_of(data: Any) -> str:
     """Where data can be had again, for `run.json`: the name or the whole path; nothing for arrays."""
     return ""
+
+
+@source_of.register
+def _(data: Dataset) -> str:
+    return str(data.folder.resolve()) if data.folder is not None else ""
 
 
 @source_of.register(str)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vaestro.cli.shared import Json
+from vaestro.cli.shared import Columns, Json
 
 app = typer.Typer(help="Fetch, list and look at data.", no_args_is_help=True)
 
@@ -39,11 +39,12 @@ def list_all(as_json: Json = False) -> None:
 
 
 @app.command()
-def show(data: Spec, as_json: Json = False) -> None:
-    """Show what data hold: fields, rows, splits, hash, and how they were made. Prepares a path that is not yet prepared."""
-    from vaestro.cli.cards import print_data, progress
-    from vaestro.data import load
+def show(data: Spec, columns: Columns = None, as_json: Json = False) -> None:
+    """Show what data hold: fields, columns of a table, rows, splits, hash, and how they were made. Prepares a path that is not yet prepared."""
+    from vaestro.cli.cards import print_data
+    from vaestro.cli.columns import print_columns, read
 
-    with progress() as told:
-        dataset = load(data, progress=told)
+    dataset = read(data, columns)
     print_data(dataset, as_json)
+    if not as_json:
+        print_columns(dataset)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 import typer
@@ -24,7 +25,7 @@ Text = str | None
 Where = tuple[int, Text, int | None, bool]
 
 
-def planned(what: tuple[str, str], time: tuple[float | None, float | None, int | None], where: Where, own: Path | None) -> Plan:
+def planned(what: tuple[str, Any], time: tuple[float | None, float | None, int | None], where: Where, own: Path | None) -> Plan:
     """The plan that (recipe, data), (seconds, minutes, steps) and (seed, device, threads, compile) mean."""
     (recipe, data), (seconds, minutes, steps), (seed, device, threads, compile) = what, time, where
     if sum(t is not None for t in time) > 1:
@@ -35,7 +36,7 @@ def planned(what: tuple[str, str], time: tuple[float | None, float | None, int |
     return api.plan(recipe, data, api.budget(60 * minutes if minutes is not None else seconds, steps), seed, device, compile)
 
 
-def run_training(plan: Plan, data: str, places: tuple[Path | None, Text], board: bool, as_json: bool) -> None:
+def run_training(plan: Plan, data: Any, places: tuple[Path | None, Text], board: bool, as_json: bool) -> None:
     """Train `plan` into (out, start) under a display, and say where the run is and what can be done with it."""
     out, start = places
     folder = out or runs.new_folder(plan.call, RUNS)

@@ -26,6 +26,8 @@ Own = Annotated[
     Path | None, typer.Option("--from", metavar="FILE", help="Your own Python file, whose @vaestro.recipe functions join the book; it is executed.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
+COLUMNS = "Kinds of a table's columns: amount=positive,city=category,id=skip; the others are found from their values. May be repeated."
+Columns = Annotated[list[str] | None, typer.Option("--columns", metavar="NAME=KIND,...", help=COLUMNS)]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; chosen by itself if left out.")]
 
 
@@ -119,8 +121,8 @@ def called(folder: Path) -> str:
     return folder.name if folder.parent == Path("runs") else str(folder)
 
 
-def wrote(path: Path, what: str, notes: Iterable[str]) -> None:
-    """Say which file was written, what it holds, and what to know of it."""
-    typer.echo(f"Wrote {path}: {what}.")
+def wrote(path: Path, what: str, notes: Iterable[str], err: bool = False) -> None:
+    """Say which file was written, what it holds, and what to know of it; on stderr where stdout holds JSON."""
+    typer.echo(f"Wrote {path}: {what}.", err=err)
     for note in notes:
-        typer.echo(f"Note: {note}")
+        typer.echo(f"Note: {note}", err=err)

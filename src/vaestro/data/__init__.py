@@ -4,6 +4,7 @@ from vaestro.data.loading import load
 from vaestro.data.memory import from_arrays
 from vaestro.data.prepare.arrays import prepare_arrays
 from vaestro.data.prepare.images import prepare_images
+from vaestro.data.prepare.tables import from_table, prepare_table
 from vaestro.data.sources import SOURCES, get
 from vaestro.data.splits import split_rows
 from vaestro.data.store import Dataset, Encoding, Split, open_dataset, verify
@@ -15,11 +16,13 @@ __all__ = [
     "Encoding",
     "Split",
     "from_arrays",
+    "from_table",
     "get",
     "load",
     "open_dataset",
     "prepare_arrays",
     "prepare_images",
+    "prepare_table",
     "save",
     "split_rows",
     "verify",

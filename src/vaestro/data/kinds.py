@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vaestro.data.schema import Binary, Category, Count, Field, Integer, Kind, Real
+from vaestro.data.schema import Binary, Category, Count, Field, Integer, Kind, Real, Table
 from vaestro.errors import UsageError
 
 Array: TypeAlias = NDArray[Any]
@@ -36,8 +36,9 @@ def _(kind: Binary) -> np.dtype[Any]:
     return np.dtype(np.uint8)
 
 
-@storage.register
-def _(kind: Real) -> np.dtype[Any]:
+@storage.register(Real)
+@storage.register(Table)
+def _(kind: Real | Table) -> np.dtype[Any]:
     return np.dtype(np.float32)
 
 
@@ -145,6 +146,8 @@ def join(a: Survey, b: Survey) -> Survey:
 def check(field: Field, found: Survey, part: str = "") -> None:
     """Refuses values that are not legal for the field's kind: raises UsageError naming the field, the values and the remedy; `part` names the split."""
     what = f"field {field.name!r}" + (f" of the {part} rows" if part else "")
+    if isinstance(field.kind, Table):
+        return  # NaN says that an entry was not seen; values were looked at, column by column, when the table was packed
     if found.bad:
         rows = "1 row" if found.bad == 1 else f"{found.bad} rows"
         raise UsageError(f"{what} holds NaN or infinite values in {rows}, the first is row {found.first}; remove or fill those rows")

@@ -11,7 +11,9 @@ from vaestro.data.cache import Progress, silent
 from vaestro.data.memory import from_arrays
 from vaestro.data.prepare.arrays import prepare_arrays, reader
 from vaestro.data.prepare.files import is_archive
+from vaestro.data.prepare.frames import is_frame, is_table
 from vaestro.data.prepare.images import prepare_images
+from vaestro.data.prepare.tables import from_table, prepare_table
 from vaestro.data.sources import SOURCES, get
 from vaestro.data.store import HEADER, Dataset, open_dataset
 from vaestro.errors import UsageError, did_you_mean
@@ -40,9 +42,12 @@ class RowWise(Protocol):
 def load(spec: object, offline: bool = False, progress: Progress = silent) -> Dataset:
     """The data set that `spec` means. Open.
 
-    A name from `SOURCES`; the path of a stored data set, of a folder or archive of pictures, or of a .npy, .npz or IDX file; an array or tensor (`x`); a pair
-    (x, label); a mapping of fields; a list of pictures or rows; a torch Dataset; or a data set itself. Raises UsageError for anything else.
+    A name from `SOURCES`; the path of a stored data set, of a folder or archive of pictures, or of a .npy, .npz, IDX, .csv or .parquet file; an array or tensor
+    (`x`); a pair (x, label); a mapping of fields, or of the columns of a table; a frame of polars or pandas; a list of pictures or rows; a torch Dataset; or a
+    data set itself. Raises UsageError for anything else.
     """
+    if is_frame(spec):
+        return from_table(spec)
     if isinstance(spec, ArrayLike):
         return from_arrays("array", {"x": spec})
     if isinstance(spec, RowWise):
@@ -77,7 +82,9 @@ def _(spec: Path, offline: bool = False, progress: Progress = silent) -> Dataset
         return prepare_arrays(path, progress=progress)
     if is_archive(path):
         return prepare_images(path, progress=progress)
-    raise UsageError(f"{path} is no data; give a folder or archive of pictures, or a .npy, .npz or IDX file")
+    if is_table(path):
+        return prepare_table(path, progress=progress)
+    raise UsageError(f"{path} is no data; give a folder or archive of pictures, or a .npy, .npz, IDX, .csv or .parquet file")
 
 
 @load.register
@@ -87,7 +94,8 @@ def _(spec: np.ndarray, offline: bool = False, progress: Progress = silent) -> D
 
 @load.register
 def _(spec: Mapping, offline: bool = False, progress: Progress = silent) -> Dataset:  # type: ignore[type-arg]
-    return from_arrays("arrays", spec)
+    columns = "x" not in spec and all(np.ndim(values) == 1 for values in spec.values())
+    return from_table(spec) if spec and columns else from_arrays("arrays", spec)
 
 
 @load.register

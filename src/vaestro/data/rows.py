@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vaestro.data.kinds import Array, Encoding
-from vaestro.data.schema import Binary, Category, Count, Integer, Kind, Real, Schema
+from vaestro.data.schema import Binary, Category, Count, Integer, Kind, Real, Schema, Table
 from vaestro.data.store import Split
 from vaestro.errors import UsageError
 
@@ -25,7 +25,8 @@ def unit(kind: Kind, stored: Tensor) -> Tensor:
 @unit.register(Binary)
 @unit.register(Count)
 @unit.register(Real)
-def _(kind: Binary | Count | Real, stored: Tensor) -> Tensor:
+@unit.register(Table)
+def _(kind: Binary | Count | Real | Table, stored: Tensor) -> Tensor:
     return stored.to(torch.float32)
 
 

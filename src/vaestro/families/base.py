@@ -1,6 +1,7 @@
 """What every family is: numbers in, a distribution out; and the three helpers they share."""
 
 import math
+from functools import singledispatch
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -33,8 +34,9 @@ class Family(Protocol):
         """The distribution whose parameters are `h`."""
 
 
+@singledispatch
 def outputs(family: Family, event: Shape) -> Shape:
-    """The shape that a network must return for `family` to describe events shaped `event`: (params * C, ...).
+    """The shape that a network must return for `family` to describe events shaped `event`: (params * C, ...). Open, for families of unlike values.
 
     Raises UsageError when the event has not as many axes as the family describes.
     """

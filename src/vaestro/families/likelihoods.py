@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from functools import wraps
 
-from vaestro.data.schema import Binary, Count, Field, Integer, Kind, Real
+from vaestro.data.schema import Binary, Count, Field, Integer, Kind, Real, Table
 from vaestro.errors import UsageError
 from vaestro.families.base import Family
 from vaestro.families.bernoulli import Bernoulli
 from vaestro.families.beta_binomial import BetaBinomial
 from vaestro.families.binned import Binned
 from vaestro.families.categorical import Categorical
+from vaestro.families.columns import student as heavy_tailed
 from vaestro.families.counts import NegativeBinomial, Poisson
+from vaestro.families.fields import Fields
 from vaestro.families.gaussian import FixedGaussian, Gaussian, SharedGaussian
 from vaestro.families.inflated import ZeroInflated
 from vaestro.families.laplace import Laplace
@@ -34,14 +36,17 @@ def fitting(kind: Kind) -> tuple[str, ...]:
 
 
 def default_likelihood(field: Field) -> Family:
-    """The family that a field gets when nobody names one: bernoulli on two levels, logistic on more, negative_binomial on counts, gaussian on real numbers.
+    """The family that a field gets when nobody names one.
 
+    bernoulli on two levels, logistic on more, negative_binomial on counts, gaussian on real numbers, fields on tables.
     Raises UsageError for a kind that no likelihood describes.
     """
     if _two_levels(field.kind):
         return LIKELIHOODS["bernoulli"](field)
     if _counted(field.kind):
         return LIKELIHOODS["negative_binomial"](field)
+    if _tabular(field.kind):
+        return LIKELIHOODS["fields"](field)
     return LIKELIHOODS["logistic" if _discrete(field.kind) else "gaussian"](field)
 
 
@@ -59,6 +64,10 @@ def _two_levels(kind: Kind) -> bool:
 
 def _counted(kind: Kind) -> bool:
     return isinstance(kind, Count)
+
+
+def _tabular(kind: Kind) -> bool:
+    return isinstance(kind, Table)
 
 
 def _discrete(kind: Kind) -> bool:
@@ -196,6 +205,26 @@ def logistic_mixture(field: Field) -> Family:
 def point(field: Field) -> Family:
     """All mass on one value; not a density, so no report calls it nats."""
     return Point(len(field.shape))
+
+
+_COLUMNS = "it describes the columns of a table, each by its own kind"
+
+
+def _table(field: Field) -> Table:
+    assert isinstance(field.kind, Table), "other kinds were refused"
+    return field.kind
+
+
+@_fits(_tabular, _COLUMNS)
+def fields(field: Field) -> Family:
+    """Rows of a table: Gaussian, log-normal, negative binomial, discretised logistic or free masses, by the kind of each column; nats in their own units."""
+    return Fields(_table(field))
+
+
+@_fits(_tabular, _COLUMNS)
+def fields_student(field: Field) -> Family:
+    """Rows of a table, with Student's t of 4 degrees of freedom for its measured columns, which forgives outliers; nats in their own units."""
+    return Fields(_table(field), heavy_tailed)
 
 
 _PICTURES = "it compares pictures in unit values, which have a black and a white"

@@ -1,5 +1,6 @@
 """Denoising: the encoder reads a spoilt row, and the decoder is scored on the clean one."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TypeAlias, cast
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vaestro.core import Batch, Model, Seen, Value, content
-from vaestro.data.schema import Binary, Count, Field, Integer
+from vaestro.data.schema import Binary, Count, Field, Integer, Table
 from vaestro.errors import UsageError
 from vaestro.objectives import Objective
 from vaestro.plays.moves import Clock, Move, Play, terms_of
@@ -46,14 +47,16 @@ def _share(name: str, strength: float) -> float:
 
 @NOISES.register
 def masking(field: Field, strength: float) -> Noise:
-    """A share `strength` of the values becomes 0 (Vincent et al. 2008, section 2.3)."""
-    share = _share("masking", strength)
-    return lambda x: torch.where(torch.rand_like(x) < share, 0.0, x)
+    """A share `strength` of the values becomes 0 (Vincent et al. 2008, section 2.3); of a table it is hidden, as if it had not been seen."""
+    share, hidden = _share("masking", strength), math.nan if isinstance(field.kind, Table) else 0.0
+    return lambda x: torch.where(torch.rand_like(x) < share, hidden, x)
 
 
 @NOISES.register
 def gaussian(field: Field, strength: float) -> Noise:
-    """x + `strength` e with e ~ N(0, I) (Vincent et al. 2010, section 3.3). Raises UsageError for counts, which it would make negative."""
+    """x + `strength` e with e ~ N(0, I) (Vincent et al. 2010, section 3.3). Raises UsageError for counts, which it would make negative, and for tables."""
+    if isinstance(field.kind, Table):
+        raise UsageError("the noise gaussian has no meaning for the categories of a table; use masking, which hides entries")
     if isinstance(field.kind, Count):
         raise UsageError("the noise gaussian would make counts negative; use masking")
     if not strength >= 0:

@@ -15,6 +15,7 @@ from vaestro.families import Gaussian
 from vaestro.families.base import positive, split
 from vaestro.flows import Bijection, FlowDistribution
 from vaestro.networks import Build
+from vaestro.networks.reading import reader
 from vaestro.registry import Registry
 
 
@@ -48,8 +49,7 @@ POSTERIORS: Registry[Posterior] = Registry("posterior")
 
 def amortised(field: Field, law: Law, network: Build, hidden: Shape | None) -> Amortised:
     """The posterior that `network`, at the widths `hidden` or its own, and `law` make for one field."""
-    outputs = (law.numbers,)
-    return Amortised(network(field.shape, outputs) if hidden is None else network(field.shape, outputs, hidden), law)
+    return Amortised(reader(field, network, (law.numbers,), hidden), law)
 
 
 def whole(h: Tensor) -> Tensor:

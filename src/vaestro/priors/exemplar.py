@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, constraints
 
 from vaestro.core import prepare
-from vaestro.data.schema import Field, Real
+from vaestro.data.schema import Field, Real, Table
 from vaestro.errors import UsageError
 from vaestro.families.base import FLOOR, Sizes, precise
 from vaestro.priors.base import PRIORS
@@ -100,5 +100,5 @@ def exemplar(latents: int, posterior: nn.Module, field: Field, exemplars: int = 
     """A Gaussian of one learnt scale around the encoding of each of `exemplars` rows, which training takes from the data."""
     if exemplars < 1:
         raise UsageError(f"a prior cannot have {exemplars} exemplars; give one or more")
-    real = isinstance(field.kind, Real)
+    real = isinstance(field.kind, Real | Table)
     return Exemplar(posterior, torch.randn(exemplars, *field.shape) if real else torch.rand(exemplars, *field.shape))

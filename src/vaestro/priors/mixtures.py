@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, MultivariateNormal, Normal, constraints
 
 from vaestro.core import prepare
-from vaestro.data.schema import Count, Field, Real
+from vaestro.data.schema import Count, Field, Real, Table
 from vaestro.errors import UsageError
 from vaestro.families.base import Sizes, positive, precise
 from vaestro.priors.base import PRIORS
@@ -168,9 +168,9 @@ def full_mixture(latents: int, posterior: nn.Module, field: Field, components: i
 def vamp(latents: int, posterior: nn.Module, field: Field, components: int = 500) -> nn.Module:
     """`components` learnt pseudo-inputs, shaped as the field, that start at random; `Vamp.start` takes them from the data."""
     _check(components)
-    real = isinstance(field.kind, Real)
+    real = isinstance(field.kind, Real | Table)
     start = torch.randn(components, *field.shape) if real else torch.rand(components, *field.shape)
-    top = math.inf if isinstance(field.kind, Real | Count) else 1.0
+    top = math.inf if isinstance(field.kind, Real | Count | Table) else 1.0
     return Vamp(posterior, start, (-math.inf if real else 0.0, top))
 
 

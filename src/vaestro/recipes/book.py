@@ -10,7 +10,7 @@ from pydantic import FiniteFloat
 from torch import Tensor, nn
 
 from vaestro.core import Model
-from vaestro.data.schema import Binary, Integer, Kind, Real, Schema
+from vaestro.data.schema import Binary, Integer, Kind, Real, Schema, Table
 from vaestro.data.schema import Count as Counted
 from vaestro.errors import UsageError
 from vaestro.objectives import Objective, elbo
@@ -103,8 +103,9 @@ class Entry(NamedTuple):
 
 
 RECIPES: Registry[Entry] = Registry("recipe")
-ANY: tuple[type[Kind], ...] = (Binary, Integer, Counted, Real)
+ANY: tuple[type[Kind], ...] = (Binary, Integer, Counted, Real, Table)
 NEAR = 6  # recipes that a refusal names
+ARRAYS: tuple[type[Kind], ...] = (Binary, Integer, Counted, Real)  # values that are all of one kind
 NUMBERS: tuple[type[Kind], ...] = (Binary, Integer, Real)  # what Gaussians and their like describe, as masses or densities
 
 

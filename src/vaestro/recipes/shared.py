@@ -11,7 +11,7 @@ from vaestro.families import LIKELIHOODS, Family, Gaussian, outputs
 from vaestro.families.likelihoods import Likelihood
 from vaestro.models import VAE
 from vaestro.networks import NETWORKS, Build
-from vaestro.networks.reading import reading
+from vaestro.networks.reading import reader as read_by
 from vaestro.objectives import elbo
 from vaestro.plays import annealed
 from vaestro.priors import StandardNormal
@@ -28,8 +28,8 @@ def build(network: Build, inputs: Shape, outputs: Shape, hidden: Widths | None) 
 
 
 def reader(field: Field, network: Build, outputs: Shape, hidden: Widths | None) -> nn.Module:
-    """The network at these widths as one that reads rows of `field`: counts by their logarithms."""
-    return reading(field.kind, build(network, field.shape, outputs, hidden))
+    """The network at these widths as one that reads rows of `field`: counts by their logarithms, the columns of a table by their kinds."""
+    return read_by(field, network, outputs, hidden)
 
 
 def encoder(field: Field, latents: int, network: Build, hidden: Widths | None, family: Family | None = None) -> Conditional:

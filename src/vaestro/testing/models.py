@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vaestro.core import Batch, Model, Seen, Trace, content, replaying, run, scores, total
-from vaestro.data.schema import Binary, Category, Count, Field, Integer, Kind, Real, Schema, Shape
+from vaestro.data.schema import Binary, Category, Count, Counted, Field, Integer, Kind, Named, Ordered, Real, Schema, Shape, Table
 from vaestro.errors import UsageError
 from vaestro.objectives import Objective, elbo
 from vaestro.plays import Clock
@@ -29,8 +29,18 @@ def toy_batch(kind: Kind, rows: int = 6, shape: Shape = (1, 8, 8)) -> dict[str, 
     """Random rows of a kind, as a model sees them: levels as unit values, counts of mean 3, else normal numbers."""
     if isinstance(kind, Count):
         return {"x": torch.poisson(torch.full((rows, *shape), 3.0))}
+    if isinstance(kind, Table):
+        return {"x": toy_table(kind, rows)}
     levels = 2 if isinstance(kind, Binary) else kind.levels if isinstance(kind, Integer) else 0
     return {"x": torch.randint(levels, (rows, *shape)).float() / (levels - 1) if levels else torch.randn(rows, *shape)}
+
+
+def toy_table(table: Table, rows: int) -> Tensor:
+    """Random rows of a table as they are held, a third of the entries unseen (NaN)."""
+    tops = [len(c.levels) if isinstance(c, Named | Ordered) else 0 for c in table.columns]
+    drawn = [torch.randint(n, (rows,)).float() if n else torch.randn(rows) for n in tops]
+    counted = [torch.poisson(torch.full((rows,), 3.0)) if isinstance(c, Counted) else x for c, x in zip(table.columns, drawn, strict=True)]
+    return torch.stack(counted, 1).masked_fill(torch.rand(rows, len(tops)) < 1 / 3, math.nan)
 
 
 def toy_rows(schema: Schema, recipe: Recipe, rows: int = 6) -> tuple[dict[str, Tensor], dict[str, Tensor | Seen]]:

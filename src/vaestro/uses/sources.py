@@ -3,7 +3,7 @@
 from typing import Any
 
 from vaestro.data.dsprites import Sprites
-from vaestro.data.schema import Field
+from vaestro.data.schema import Field, Table
 from vaestro.data.sources import SOURCES, Source
 from vaestro.data.store import HEADER
 
@@ -11,6 +11,8 @@ from vaestro.data.store import HEADER
 def kind_in_words(field: Field) -> str:
     """A field as `Integer(levels=17) 1x8x8`."""
     kind = field.kind
+    if isinstance(kind, Table):
+        return f"Table of {len(kind.columns)} columns"
     inside = ", ".join(f"{k}={v}" for k, v in vars(kind).items() if v is not None and k != "names")
     shape = "x".join(map(str, field.shape))
     return f"{type(kind).__name__}{f'({inside})' if inside else ''}{f' {shape}' if shape else ''}"

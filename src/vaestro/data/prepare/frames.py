@@ -1,0 +1,152 @@
+"""Tables from files and from other libraries as one frame of polars; what is wrong with a file is said in one sentence."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from functools import singledispatch
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from vaestro.errors import UsageError, VaestroError
+
+Frame: TypeAlias = Any  # polars.DataFrame; polars is imported where it is used
+TEXT, PARQUET = (".csv", ".tsv"), (".parquet", ".pq")
+DELIMITERS = ",;\t|"
+LONGEST = 2**20  # bytes of a first line
+
+
+def require_polars() -> None:
+    """Raises UsageError, with the remedy, where polars is not installed."""
+    if find_spec("polars") is None:
+        raise UsageError("tables are read with polars, which is not installed; run `pip install 'vaestro[tables]'`")
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is named as a table: .csv, .tsv, .parquet, .pq."""
+    return path.suffix.lower() in (*TEXT, *PARQUET)
+
+
+def is_frame(value: object) -> bool:
+    """Whether a value is a frame of polars or pandas, or of another library that narwhals knows and that is loaded."""
+    if find_spec("narwhals") is None:
+        return False
+    import narwhals
+
+    given: Any = value
+    return isinstance(narwhals.from_native(given, eager_only=True, pass_through=True), narwhals.DataFrame)
+
+
+@singledispatch
+def frame_of(source: object) -> Frame:
+    """A table as a frame of polars: from a path, a frame, a mapping of columns, or a list of rows that are mappings. Open.
+
+    Raises UsageError for what is no table, has no rows, or names a column twice, VaestroError for a file that cannot be read.
+    """
+    require_polars()
+    if not is_frame(source):
+        raise UsageError(f"a {type(source).__name__} is no table; give the path of a .csv or .parquet file, a frame of polars or pandas, or columns by name")
+    import narwhals
+
+    native: Any = source
+    frame = narwhals.from_native(native, eager_only=True)
+    _refuse_twice(list(map(str, native.columns)), "the table")
+    if frame.implementation.is_polars():
+        return _checked(native, "the table")
+    return frame_of({c: _values(frame[c]) for c in frame.columns})
+
+
+def _values(column: Any) -> Any:
+    """A column of another library's frame: numbers as an array, else a list with None where it has nothing."""
+    if column.dtype.is_numeric() and not column.is_null().any():
+        return column.to_numpy()
+    return [None if lacks else value for value, lacks in zip(column.to_list(), column.is_null().to_list(), strict=True)]
+
+
+@frame_of.register
+def _(source: Mapping) -> Frame:  # type: ignore[type-arg]
+    require_polars()
+    import polars as pl
+
+    columns = {}
+    for name, values in source.items():
+        array = values if isinstance(values, list | tuple) else np.asarray(values)
+        if isinstance(array, np.ndarray) and array.ndim != 1:
+            raise UsageError(f"column {name!r} is an array shaped {array.shape}, and a column has one value a row; give it as several columns")
+        held = array.tolist() if isinstance(array, np.ndarray) and array.dtype.kind in "OUS" else array
+        try:
+            columns[str(name)] = pl.Series(str(name), held, strict=False)
+        except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+            raise UsageError(f"column {name!r} cannot be read ({str(error).splitlines()[0]}); give numbers, words or dates, or None") from None
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise UsageError(f"the columns have unequal numbers of rows ({', '.join(f'{c}: {n}' for c, n in lengths.items())})")
+    return _checked(pl.DataFrame(columns), "the table")
+
+
+@frame_of.register(list)
+def _(source: Sequence[Any]) -> Frame:
+    if not all(isinstance(row, Mapping) for row in source):
+        raise UsageError("a list is a table only where every row is a mapping of column names to values")
+    names = list(dict.fromkeys(str(name) for row in source for name in row))
+    return frame_of({name: [row.get(name) for row in source] for name in names})
+
+
+@frame_of.register(str)
+@frame_of.register(Path)
+def _(source: str | Path) -> Frame:
+    require_polars()
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}")
+    if not is_table(path):
+        raise UsageError(f"{path} is no table, for its name ends neither in .csv, .tsv nor .parquet")
+    import polars as pl
+
+    try:
+        return _checked(_read_text(path) if path.suffix.lower() in TEXT else pl.read_parquet(path), str(path))
+    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError, csv.Error) as error:
+        raise VaestroError(f"{path} cannot be read as a table ({str(error).strip().splitlines()[0]}); correct the file") from None
+
+
+def _read_text(path: Path) -> Frame:
+    """Every column as text: what it means is decided column by column, and codes such as 00123 keep their zeros."""
+    import polars as pl
+
+    delimiter = _lines(path)
+    return pl.read_csv(path, separator=delimiter, infer_schema=False, encoding="utf8")
+
+
+def _lines(path: Path) -> str:
+    """The delimiter, after every line was counted: raises UsageError for an empty file, names given twice, and a line of another length."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        first = file.readline(LONGEST)
+        if not first.strip():
+            raise UsageError(f"{path} is empty, or its first line is; its first line must name the columns")
+        delimiter = max(DELIMITERS, key=first.count)
+        file.seek(0)
+        rows = csv.reader(file, delimiter=delimiter)
+        names = next(rows)
+        _refuse_twice([name.strip() for name in names], str(path))
+        for row in rows:
+            if row and len(row) != len(names):
+                raise UsageError(f"line {rows.line_num} of {path} has {len(row)} values, and the first line names {len(names)} columns; correct that line")
+    return delimiter
+
+
+def _refuse_twice(names: Sequence[str], where: str) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{where} has two columns called {twice!r}; rename one of them")
+    if "" in names:
+        raise UsageError(f"column {list(names).index('') + 1} of {where} has no name; give it one")
+
+
+def _checked(frame: Frame, where: str) -> Frame:
+    frame = frame.rename({name: name.strip().removeprefix("\ufeff") for name in frame.columns})
+    if not frame.width:
+        raise UsageError(f"{where} has no columns; give at least one")
+    if not frame.height:
+        raise UsageError(f"{where} has no rows; give at least one")
+    return frame
