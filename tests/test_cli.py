@@ -202,9 +202,12 @@ def test_comparisons_are_paired(here: Path) -> None:
     assert call("compare", "one").stderr.startswith("vaestro: a comparison needs two runs or more;")
 
 
-def test_runs_on_other_data_are_not_paired(here: Path) -> None:
+def test_runs_on_other_data_share_no_table(here: Path) -> None:
     done("train", SMALL, "digits", "--steps", 5, "--out", "runs/grey")
-    assert "grey was scored on other rows than one" in done("compare", "one", "grey", "--rows", 20, "--samples", 2)
+    result = call("compare", "one", "grey", "--rows", 20, "--samples", 2)
+    assert result.exit_code == 2
+    assert "grey was trained on 'digits' (Integer 1x8x8, 17 levels, hash " in result.stderr
+    assert "share no column" in result.stderr
 
 
 def test_runs_are_listed_and_damaged_ones_too(here: Path) -> None:

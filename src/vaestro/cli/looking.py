@@ -15,6 +15,10 @@ SplitName = Annotated[str, typer.Option(help="train, validation or test.")]
 def evaluate(
     run: RunName,
     *,
+    every: Annotated[bool, typer.Option("--all", help="Every metric that the run can bear, but those that take minutes.")] = False,
+    metric: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A metric by name; may be given again. `vaestro show NAME` says more.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE.png", help="Also draw rows, their reconstructions, and where they differ.")] = None,
+    inception: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of Inception v3, for the metrics fid and kid.")] = None,
     samples: Samples = 100,
     rows: RowCount = 1000,
     split: SplitName = "test",
@@ -24,13 +28,22 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a run on held-out rows: likelihood with its error, bounds, reconstruction, latents in use. Kept in the run's folder."""
-    from vaestro.cli.shared import opened
+    from vaestro.cli.cards import progress
+    from vaestro.cli.shared import opened, wrote
     from vaestro.cli.tables import print_evaluation
-    from vaestro.uses.evaluate import Protocol, evaluate, store
+    from vaestro.progress import watched
+    from vaestro.uses.evaluate import Protocol, chosen, evaluate, store
+    from vaestro.uses.maps import require_maps, write_maps
 
-    found = evaluate(opened(run, own, device), Protocol(split, rows, samples, seed))
+    of, protocol, names = opened(run, own, device), Protocol(split, rows, samples, seed), chosen(every, metric or [], inception)
+    if out is not None:
+        require_maps(out, of)
+    with progress() as told, watched(told):
+        found = evaluate(of, protocol, names, inception)
     print_evaluation(found, as_json)
     store(found)
+    if out is not None:
+        wrote(out, f"errors of {of.name}", write_maps(out, of, protocol), as_json)
 
 
 def diagnose(run: RunName, *, own: Own = None, as_json: Json = False) -> None:

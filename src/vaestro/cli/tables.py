@@ -43,11 +43,10 @@ def print_evaluation(found: "Evaluation", as_json: bool) -> None:
         print_json(about)
         return
     heading(f"{found.name}: {about['call']} on {about['rows']:,} {about['split']} rows of {about['data_name']}")
-    rows = [
-        (s["title"], cell(s), s["unit"], s["direction"] + (f"; cannot be below {s['floor']:g}" if s["floor"] is not None else ""))
-        for s in found.scores.values()
-    ]
-    print_table(("measure", "value ± standard error", "unit", ""), rows, numbers=(1,))
+    print_table(("measure", "value ± standard error", "unit", "", "name"), _by_group(found), numbers=(1,))
+    if "columns" in about:
+        rows = [(name, "-" if c["nats"] is None else cell({"value": c["nats"], "error": c["error"]}), f"{c['seen']:,}") for name, c in about["columns"].items()]
+        print_table(("column", "-E_q[log p(x_c | z)] ± standard error, nats", "rows seen"), rows, numbers=(1, 2))
     for name in about.get("told", []):
         say(f"The model is told {name!r}: these are nats of p(x | {name}), and no match for those of p(x).")
     if "ladder" in about:
@@ -55,6 +54,20 @@ def print_evaluation(found: "Evaluation", as_json: bool) -> None:
         say(f"Protocol: {about['protocol']}; the importance samples alone leave an error of {about['sampling_error']:.2g} nats.")
     for reason, names in _by_reason(about["refused"]):
         say(f"Not given: {', '.join(names)}, for {reason}")
+
+
+def _by_group(found: "Evaluation") -> list[Sequence[str]]:
+    """A row for each measure, those of a kind together under its name."""
+    from vaestro.evaluation.metrics import Group
+
+    rows: list[Sequence[str]] = []
+    for group in Group:
+        held = [(name, s) for name, s in found.scores.items() if s["group"] == group.value]
+        rows += [(group.value.capitalize(), "", "", "", "")] if held else []
+        for name, s in held:
+            floor = "" if s["floor"] is None else f"; cannot be below {s['floor']:g}"
+            rows.append((f"  {s['title']}", cell(s), s["unit"], s["direction"] + floor, name))
+    return rows
 
 
 def _by_reason(refused: dict[str, str]) -> list[tuple[str, list[str]]]:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vaestro.data.schema import Integer
 from vaestro.errors import UsageError
 from vaestro.evaluation.intervals import of_rows
 from vaestro.training.runs import Run
 from vaestro.uses.evaluate import USUAL, Evaluation, Protocol, evaluated
 
 PAIRED = ("nll", "elbo", "reconstruction_mse")  # of which differences are told
-SAME = ("data", "split", "rows", "seed")  # what makes two runs' rows the same rows
 
 
 @dataclass(frozen=True)
@@ -47,21 +47,39 @@ class Comparison:
 def compare(runs: Sequence[Run], protocol: Protocol = USUAL) -> Comparison:
     """Evaluations of two runs or more, computed where they are not stored, and paired t-intervals of each run's rows minus the first's.
 
-    The intervals speak of these runs, not of their recipes: that takes several seeds, as in the arena. Raises UsageError for one run.
+    The intervals speak of these runs, not of their recipes: that takes several seeds, as in the arena. Raises UsageError for one run, and for runs
+    on other data: numbers of other pixels, levels or sizes share no column.
     """
     if len(runs) < 2:
         raise UsageError("a comparison needs two runs or more; `vaestro evaluate RUN` scores one")
+    require_one_data_set(runs)
     found = tuple(evaluated(run, protocol) for run in runs)
     first, differences, notes = found[0], [], []
     for other in found[1:]:
-        if any(first.about[k] != other.about[k] for k in SAME):
-            notes.append(f"{other.name} was scored on other rows than {first.name}, so their differences are not paired and none is told")
-            continue
         if first.about.get("told", []) != other.about.get("told", []):
             notes.append(f"{other.name} and {first.name} are not told the same fields, so their nats are of different things and no difference is told")
             continue
         differences += [_difference(first, other, m) for m in PAIRED if m in first.rows and m in other.rows]
     return Comparison(found, tuple(differences), tuple(notes))
+
+
+def require_one_data_set(runs: Sequence[Run]) -> None:
+    """Raises UsageError unless all runs were trained on the same data: same rows, same binarisation, same levels, same size, by their hash."""
+    first = runs[0]
+    for other in runs[1:]:
+        if other.about["data"]["sha256"] != first.about["data"]["sha256"]:
+            raise UsageError(
+                f"{other.name} was trained on {_data(other)} and {first.name} on {_data(first)}, which are other data: their numbers are of different "
+                "things and share no column; compare runs on the same data, or evaluate each by itself"
+            )
+
+
+def _data(run: Run) -> str:
+    """The data of a run in words, with what two data sets of one name may differ in."""
+    field = run.field
+    kind = f"{type(field.kind).__name__} {'x'.join(map(str, field.shape))}"
+    levels = f", {field.kind.levels} levels" if isinstance(field.kind, Integer) else ""
+    return f"{run.schema.name!r} ({kind}{levels}, hash {run.about['data']['sha256'][:8]})"
 
 
 def _difference(first: Evaluation, other: Evaluation, metric: str) -> Difference:

@@ -14,17 +14,23 @@ from vaestro.core import Batch
 from vaestro.data.rows import Rows
 from vaestro.data.store import Dataset
 from vaestro.errors import UsageError, VaestroError
+from vaestro.evaluation.columns import by_column
 from vaestro.evaluation.metrics import METRICS, Cost, Report, Subject, measure
 from vaestro.evaluation.metrics.disentanglement import known_factors
 from vaestro.evaluation.metrics.held import AT_ONCE, Held, fixed_rows
+from vaestro.evaluation.networks import Networks, Setting
 from vaestro.evaluation.scope import device_of
 from vaestro.models import conditions_of
+from vaestro.networks.judge import Judge
+from vaestro.training.device import machine
 from vaestro.training.files import digest, read_json, write_bytes, write_json
 from vaestro.training.loop import weights
 from vaestro.training.runs import Run, title
 from vaestro.uses.finding import SHIPPED
 
 FORMAT = 1
+IDENTITY = ("format", "split", "rows", "samples", "seed", "data", "weights")  # what two evaluations of the same thing share
+INCEPTION = ("fid", "kid")
 NAMES = ("nll", "elbo", "bits_per_dim", "kl", "cross_entropy", "reconstruction_mse", "active_units", "blur", "effective_samples", "bound_gap")
 
 
@@ -60,34 +66,77 @@ class Evaluation:
         return found
 
 
-def evaluate(run: Run, protocol: Protocol = USUAL) -> Evaluation:
-    """Every measure of a run on the fixed rows of a split: likelihood with its error and ladder, ELBO and its parts, reconstruction, latents.
+def every() -> tuple[str, ...]:
+    """The names of all registered metrics but the dear ones, which take minutes and are asked for by name."""
+    return tuple(name for name, metric in METRICS.items() if not metric.dear)
 
-    Nats a row; bits per dimension by the schema. Of a model without a posterior, the energy distance of its samples.
-    What a model cannot be scored by is refused in words and the rest is given.
-    Deterministic under the protocol's seed. Raises UsageError for an unknown split, VaestroError where the run's data changed or are not to be had.
+
+def chosen(all_of_them: bool, names: Iterable[str], inception: Path | None) -> tuple[str, ...] | None:
+    """What a command asks for: every metric or some by name, FID and KID where Inception's weights are given, and none of all that for the usual ones."""
+    brought = () if inception is None else INCEPTION
+    wanted = (*(every() if all_of_them else ()), *names, *(brought if all_of_them else ()))
+    for name in wanted:
+        METRICS[name]  # a misspelt one is told before anything is computed
+    return tuple(dict.fromkeys(wanted)) or (None if inception is None else (*NAMES, *INCEPTION))
+
+
+def subject_of(run: Run, protocol: Protocol = USUAL, inception: Path | None = None) -> Subject:
+    """A run and the fixed rows of a split, with all that metrics may read beside them; `inception` is a file of that network's weights.
+
+    Raises UsageError for an unknown split, VaestroError where the run's data changed or are not to be had.
     """
-    data = run.data()
-    device = device_of(run.model)
+    data, device = run.data(), device_of(run.model)
     split = Rows(data.split(protocol.split), data.schema, run.recipe.fields, device)
     index = fixed_rows(split.rows, protocol.rows)
 
     def rows() -> Iterable[Batch]:
         return (split.batch(i.to(device)) for i in index.split(AT_ONCE))
 
-    cost = Cost(run.about["parameters"], run.about.get("seconds", math.nan), run.about.get("done_steps", 0))
+    about = run.about
+    cost = Cost(about["parameters"], about.get("seconds", math.nan), about.get("done_steps", 0), about.get("peak_memory"))
     answers = answered(run, data, protocol.split, index)
     factors = known_factors(data.split(protocol.split), data.schema, index.numpy())
-    held = Held(data, protocol.split, index.numpy(), run.recipe.fields)
-    subject = Subject(run.model, rows, run.field, protocol.samples, protocol.seed, run.about["call"], {}, cost, answers, factors, held)
-    alone = () if subject.encodes else ("energy",)
-    report = measure((*alone, *NAMES, *(("classification_error",) if answers else ()), *(("mig",) if factors else ())), subject)
-    about = _about(run, protocol._replace(rows=len(index)), report)
+    held, networks = Held(data, protocol.split, index.numpy(), run.recipe.fields), Networks(Setting(data, inception=inception))
+    return Subject(run.model, rows, run.field, protocol.samples, protocol.seed, about["call"], networks, cost, answers, factors, held)
+
+
+def usual(subject: Subject) -> tuple[str, ...]:
+    """The metrics that are measured where none is named: likelihood and its parts, reconstruction, latents, and what the data let be known."""
+    return (
+        *(() if subject.encodes else ("energy",)),
+        *NAMES,
+        *(("classification_error",) if subject.answers else ()),
+        *(("mig",) if subject.factors else ()),
+    )
+
+
+def evaluate(run: Run, protocol: Protocol = USUAL, names: Iterable[str] | None = None, inception: Path | None = None) -> Evaluation:
+    """Measures of a run on the fixed rows of a split; without `names` likelihood with its error and ladder, ELBO and its parts, reconstruction, latents.
+
+    `every()` names all but the dear ones. Nats a row; bits per dimension by the schema. Of a model without a posterior, the energy distance of its samples.
+    What a model cannot be scored by is refused in words and the rest is given. `inception` is a file of that network's weights, for `fid` and `kid`.
+    Deterministic under the protocol's seed, but for timings.
+    Raises UsageError for an unknown split or metric, VaestroError where the run's data changed or are not to be had.
+    """
+    subject = subject_of(run, protocol, inception)
+    report = fairly_judged(run, measure(usual(subject) if names is None else names, subject))
+    about = _about(run, protocol._replace(rows=len(subject.beside.index)), report)
+    if columns := by_column(subject):
+        about["columns"] = columns
     if "nll" in report.scores:
         found = subject.likelihood
         about |= {"ladder": {str(k): float(v.mean()) for k, v in sorted(found.ladder.items())}, "protocol": found.protocol}
         about["sampling_error"] = float(np.sqrt(np.square(found.sampling_error).sum()) / len(found.log_px))
     return Evaluation(run.folder, about, {n: s.rows for n, s in report.scores.items() if s.rows is not None})
+
+
+def fairly_judged(run: Run, report: Report) -> Report:
+    """The report without what a judge says of a model that learnt to please it."""
+    if not any(isinstance(part, Judge) for part in run.recipe.parts.modules()):
+        return report
+    reason = f"{run.about['call']} was trained on the layers of the judge itself"
+    barred = {n for n in report.scores if n.endswith("_judge")}
+    return Report({n: s for n, s in report.scores.items() if n not in barred}, {**report.refused, **dict.fromkeys(barred, reason)})
 
 
 def answered(run: Run, data: Dataset, split: str, index: Tensor) -> Callable[[], Iterable[Batch]] | None:
@@ -116,8 +165,16 @@ def _about(run: Run, protocol: Protocol, report: Report) -> dict[str, Any]:
     for name, score in report.scores.items():
         metric = METRICS[name]
         words = {"title": metric.title, "unit": metric.unit, "direction": metric.direction.value, "protocol": metric.protocol}
+        words["group"] = metric.group.value
         cells[name] = {"value": _number(score.value), "error": _number(score.error), "floor": score.floor, **words}
-    return {**identity(run, protocol), **named, "parameters": run.about["parameters"], "metrics": cells, "refused": report.refused}
+    return {**identity(run, protocol), **named, "parameters": run.about["parameters"], "machine": machine(), "metrics": cells, "refused": report.refused}
+
+
+def joined(old: Evaluation, new: Evaluation) -> Evaluation:
+    """Two evaluations of one identity as one: what was measured twice is as it was measured last."""
+    metrics = {**old.scores, **new.scores}
+    refused = {n: why for n, why in {**old.about["refused"], **new.about["refused"]}.items() if n not in metrics}
+    return Evaluation(new.folder, {**old.about, **new.about, "metrics": metrics, "refused": refused}, {**old.rows, **new.rows})
 
 
 def _number(value: float) -> float | None:
@@ -130,9 +187,15 @@ def files(folder: Path, split: str) -> tuple[Path, Path]:
 
 
 def store(found: Evaluation) -> None:
-    """Keep an evaluation in the run's folder, the rows first, so that the JSON is there only when both are; a shipped run is left as it is."""
+    """Keep an evaluation in the run's folder, beside what was measured before on the same weights, data and protocol.
+
+    The rows are written first, so that the JSON is there only when both are; a shipped run is left as it is.
+    """
     if found.folder.resolve().is_relative_to(SHIPPED):
         return
+    old = _kept(found.folder, found.about["split"])
+    if old is not None and all(old.about.get(k) == found.about[k] for k in IDENTITY):
+        found = joined(old, found)
     about, rows = files(found.folder, found.about["split"])
     packed = io.BytesIO()
     np.savez_compressed(packed, **found.rows)  # type: ignore[arg-type]
@@ -140,9 +203,9 @@ def store(found: Evaluation) -> None:
     write_json(about, found.about)
 
 
-def stored(run: Run, protocol: Protocol) -> Evaluation | None:
-    """The evaluation that is kept for just these weights, data and protocol, if there is one that can be read."""
-    about, rows = files(run.folder, protocol.split)
+def _kept(folder: Path, split: str) -> Evaluation | None:
+    """The evaluation that a folder holds of a split, if there is one that can be read."""
+    about, rows = files(folder, split)
     if not (about.is_file() and rows.is_file()):
         return None
     try:
@@ -151,9 +214,19 @@ def stored(run: Run, protocol: Protocol) -> Evaluation | None:
             arrays = {n: file[n] for n in file.files}
     except (VaestroError, ValueError, OSError, EOFError):
         return None
-    same = identity(run, protocol._replace(rows=found.get("rows", 0)))
-    whole = found.get("rows") == min(protocol.rows, run.schema.rows[protocol.split])
-    return Evaluation(run.folder, found, arrays) if whole and all(found.get(k) == v for k, v in same.items()) else None
+    whole = all(isinstance(found.get(name), dict) for name in ("metrics", "refused"))
+    return Evaluation(folder, found, arrays) if whole else None
+
+
+def stored(run: Run, protocol: Protocol) -> Evaluation | None:
+    """The evaluation that is kept for just these weights, data and protocol, if there is one that can be read and has the usual metrics."""
+    found = _kept(run.folder, protocol.split)
+    if found is None:
+        return None
+    same = identity(run, protocol._replace(rows=found.about.get("rows", 0)))
+    whole = found.about.get("rows") == min(protocol.rows, run.schema.rows[protocol.split])
+    known = {*found.scores, *found.about["refused"]}
+    return found if whole and set(NAMES) <= known and all(found.about.get(k) == v for k, v in same.items()) else None
 
 
 def evaluated(run: Run, protocol: Protocol = USUAL) -> Evaluation:

@@ -9,13 +9,13 @@ from vaestro.data.schema import Binary, Field, Integer
 from vaestro.errors import UsageError
 from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
 from vaestro.evaluation.metrics.reconstruction import THROUGH
+from vaestro.evaluation.metrics.sets import DEAR
 from vaestro.evaluation.metrics.subject import Subject, Way, is_picture
 from vaestro.evaluation.networks import NETWORKS
 from vaestro.families.perceptual import ms_ssim as similarity_of_scales
 from vaestro.families.perceptual import scales
 from vaestro.families.perceptual import ssim as similarity
 
-DEAR = ("effnetlite0", "inception")  # networks that take minutes, or weights of the user's own
 EXACT = 100.0  # decibels: what a row without an error counts as
 
 
