@@ -9,6 +9,7 @@ from vaestro.data.schema import Category, Schema
 from vaestro.data.store import Split
 from vaestro.errors import UsageError
 from vaestro.evaluation.metrics.base import METRICS, Direction, Metric, Need, Score, jackknife
+from vaestro.evaluation.metrics.factors import gaps
 from vaestro.evaluation.metrics.subject import Subject
 
 BINS = 20
@@ -23,9 +24,8 @@ class Gap(NamedTuple):
     @property
     def each(self) -> np.ndarray:
         """For each factor that varies, the gap between the two latents that tell most of it, over its entropy; with one latent the second tells 0."""
-        ranked = np.sort(np.concatenate([np.zeros((1, len(self.entropy))), self.information]), 0)
         varies = self.entropy > 0
-        return np.asarray((ranked[-1] - ranked[-2])[varies] / self.entropy[varies])
+        return np.asarray(gaps(self.information)[varies] / self.entropy[varies])
 
 
 def binned(codes: np.ndarray, bins: int = BINS) -> np.ndarray:
