@@ -10,6 +10,7 @@ from vaestro.families.bernoulli import Bernoulli
 from vaestro.families.beta_binomial import BetaBinomial
 from vaestro.families.binned import Binned
 from vaestro.families.categorical import Categorical
+from vaestro.families.colour import ColourMixture
 from vaestro.families.columns import student as heavy_tailed
 from vaestro.families.counts import NegativeBinomial, Poisson
 from vaestro.families.fields import Fields
@@ -199,6 +200,14 @@ def logistic(field: Field) -> Family:
 def logistic_mixture(field: Field) -> Family:
     """Five logistics a value; the mass of the bin on discrete data (Salimans et al. 2017); nats."""
     return _honest(LogisticMixture(5, len(field.shape)), field)
+
+
+@_fits(_discrete, "it needs a finite number of levels")
+def colour_mixture(field: Field) -> Family:
+    """Five logistics a pixel, whose channels share a component and lean on those before them (Salimans et al. 2017, PixelCNN++, eq. 3); pictures only; nats."""
+    if len(field.shape) != 3:
+        raise UsageError(f"the likelihood colour_mixture describes pictures [C, H, W], and field {field.name!r} is shaped {field.shape}; use logistic_mixture")
+    return ColourMixture(field.shape[0], _levels(field.kind))
 
 
 @_fits(_numeric, _NUMBERS)
