@@ -75,7 +75,7 @@ def components(setting: Setting) -> Pca:
         return Pca.fit(rows.batch(fixed_rows(rows.rows, LOOK))["x"])
 
 
+NETWORKS.add("pca64", components)  # first, for what looks at one network alone should find one that nearly all data have
 NETWORKS.add("judge", judge)
-NETWORKS.add("pca64", components)
 NETWORKS.add("effnetlite0", lambda _: lite0())
 NETWORKS.add("inception", lambda setting: inception_v3(setting.inception))

@@ -18,6 +18,7 @@ from vaestro.evaluation.scope import device_of, each, forked, seeded
 TRAIN = "train"
 FAKE, HELD, LEARNT = 2000, 10_000, 60_000  # rows at most: generated, held out, of the training split
 SCORED, SAMPLES = 5000, 10  # rows a side whose membership is guessed, and importance samples of each
+GROUPS = 10  # of unseen rows, left out in turn
 LEAST = 100  # strangers, so that one in a hundred is a row
 
 
@@ -30,12 +31,12 @@ def _rows_of(subject: Subject, features: str, split: str, most: int) -> Tensor:
 
 
 class Places(NamedTuple):
-    """Where generated and unseen rows lie: features, and squared distances to the nearest of the training rows."""
+    """How far generated and unseen rows lie from others: squared distances of features to the nearest."""
 
-    fake: Tensor
-    held: Tensor
     fake_to_train: Tensor
     held_to_train: Tensor
+    fake_to_held: Tensor  # to each of ten random groups of the unseen rows, [n, 10]
+    held: tuple[int, ...]  # rows of each of these groups
     train: int  # training rows
 
 
@@ -46,7 +47,9 @@ def places(subject: Subject, features: str) -> Places:
         others = [s for s in subject.beside.data.splits if s != TRAIN]
         fake, train = subject.pair(features).fake[:FAKE], _rows_of(subject, features, TRAIN, LEARNT)
         held = torch.cat([_rows_of(subject, features, s, HELD // len(others)) for s in others])
-        return Places(fake, held, nearest(fake, train), nearest(held, train), len(train))
+        groups = held[torch.from_numpy(np.random.default_rng(subject.seed).permutation(len(held)))].tensor_split(min(GROUPS, len(held)))
+        to_held = torch.stack([nearest(fake, group) for group in groups], 1)
+        return Places(nearest(fake, train), nearest(held, train), to_held, tuple(map(len, groups)), len(train))
 
     return subject.once(f"places {features}", measured)
 
@@ -67,11 +70,13 @@ def copies(subject: Subject, features: str) -> Score:
     known = places(subject, features)
 
     def share(i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        kept, rows = known.held[torch.from_numpy(i)], torch.from_numpy(j)
-        return np.array([copied(known.fake_to_train[rows], nearest(known.fake[rows], kept), known.train, len(kept))])
+        kept, rows = torch.from_numpy(i), torch.from_numpy(j)
+        to_held = known.fake_to_held[rows][:, kept].min(1).values
+        return np.array([copied(known.fake_to_train[rows], to_held, known.train, sum(known.held[g] for g in i))])
 
-    held, fake = len(known.held), len(known.fake)
-    return Score(float(share(np.arange(held), np.arange(fake))[0]), float(jackknife(share, held, fake, seed=subject.seed)[0]))
+    groups, fake = len(known.held), len(known.fake_to_train)
+    error = jackknife(share, groups, fake, groups, subject.seed)[0] if groups == GROUPS else np.nan
+    return Score(float(share(np.arange(groups), np.arange(fake))[0]), float(error))
 
 
 def membership(subject: Subject) -> Score:
