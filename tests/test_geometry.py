@@ -12,6 +12,7 @@ from torch.distributions import Dirichlet, Distribution, Independent, Normal, kl
 from torch.distributions import Gamma as TorchGamma
 
 import vaestro
+from vaestro.codes import numbered
 from vaestro.core import centre, draw
 from vaestro.data.schema import Binary
 from vaestro.errors import UsageError
@@ -338,6 +339,14 @@ def test_a_run_comes_back_and_its_latents_stay_in_their_space(call: str, tmp_pat
     assert np.array_equal(*(importance(r.model, {"x": rows}, 5, seed=3).log_px for r in (run, again)))
     with pytest.raises(UsageError, match="not exactly one prior over vectors or codes.*recipes that have one: .*vae"):
         vaestro.fit_prior(run, "gmm:components=2", out=tmp_path / "fitted")
+
+
+@pytest.mark.parametrize("call", ["hyperspherical:latents=30", "poincare:latents=5", "dirichlet_vae:latents=30", "gamma_vae:latents=5"])
+def test_what_the_monitor_looks_at_has_the_size_of_one(call: str) -> None:
+    prior = parse(call).cook(toy_schema(Binary())).model.prior()
+    z = prior.sample((5000,))
+    seen = numbered(prior.expand((5000,)), z)
+    assert seen.shape == z.shape and ((seen.var(0) - 1).abs() < 0.3).all()
 
 
 def test_priors_have_no_weights_and_broadcast() -> None:

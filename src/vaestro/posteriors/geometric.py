@@ -12,7 +12,7 @@ from vaestro.errors import UsageError
 from vaestro.families.base import positive
 from vaestro.families.gamma import LEAST, DirichletDistribution
 from vaestro.families.hyperbolic import RIM, WrappedNormal
-from vaestro.families.sphere import Around, PowerSpherical, VonMisesFisher
+from vaestro.families.sphere import Around, PowerSpherical, UniformSphere, VonMisesFisher
 from vaestro.networks.ball import from_origin, length, to_origin
 from vaestro.posteriors.base import Law
 from vaestro.registry import Registry
@@ -119,9 +119,10 @@ def check_shares(latents: int) -> None:
         raise UsageError(f"a Dirichlet distribution needs 2 latents or more, and got {latents}: one share of a whole is the whole; give latents=2")
 
 
-@numbered.register
-def _(dist: Around, value: Tensor) -> Tensor:
-    return (dist.mean * math.sqrt(dist.event_shape[0])).reshape(len(value), -1)  # a direction that the law does not keep to tells nothing
+@numbered.register(UniformSphere)
+@numbered.register(Around)
+def _(dist: Distribution, value: Tensor) -> Tensor:
+    return value.reshape(len(value), -1) * math.sqrt(dist.event_shape[0])  # of a uniform direction, each of variance 1
 
 
 @numbered.register
