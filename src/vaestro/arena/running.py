@@ -9,12 +9,13 @@ import torch
 from vaestro.arena import result as results
 from vaestro.arena.challenge import Challenge, load_challenge
 from vaestro.arena.display import Display, shown
-from vaestro.arena.engine import Engine, Local, Standing, cores
+from vaestro.arena.engine import Engine, Local, Standing
 from vaestro.arena.entry import Entrant, Job, entrants
 from vaestro.arena.folder import Arena, open_arena, start
 from vaestro.arena.result import Result
 from vaestro.errors import UsageError, VaestroError
 from vaestro.training.files import digest, load_tensors, locked
+from vaestro.training.process import cores
 from vaestro.training.runs import WEIGHTS, read_about
 
 QUICK = ("mnist-dynamic", "digits-dynamic")  # what `quick` means: the first whose data are to be had
@@ -27,7 +28,7 @@ def run(
     """Run a challenge and return the folder of its results: train, score and record every entrant with every seed of the tier.
 
     `challenge` is a shipped name, a folder, or `quick` (MNIST, or the small digits where no source answers). `out` is `arena/CHALLENGE-TIER` unless given.
-    `enter` adds recipes of your own files (`my_models.py:mine`), `only` replaces the challenge's entrants; `jobs` is the number of processes.
+    `enter` adds recipes of your own files (`my_models.py:mine`), `only` replaces the challenge's entrants and classical rows; `jobs` is how many processes.
     Stopped at any moment and called again, it goes on: finished results are kept, stopped runs resumed. Failed entries stay failed until `forget_failures`.
     Results that lack a metric which the challenge has declared since are scored again where their trained runs are still there.
     A run of fixed steps has one thread, so that its weights do not depend on how many run beside it.
@@ -35,7 +36,7 @@ def run(
     """
     found, notes = resolve(challenge)
     fixed = found.rules.tier(tier).steps is not None  # and an unknown tier is refused before anything is made
-    who = entrants(found.rules.entrants if only is None else only, enter)
+    who = entrants((*found.rules.entrants, *found.rules.classical) if only is None else only, enter)
     workers = default_jobs() if jobs is None else jobs
     if workers < 1:
         raise UsageError(f"jobs is {jobs}, and at least 1 process is needed; leave it out to use all {cores()} cores")

@@ -1,14 +1,8 @@
 """One process for one job: train it or go on with it, score it, write its result. `python -m vaestro.arena.worker` reads the job from its standard input."""
 
-import fcntl
 import json
-import os
-import signal
 import sys
-import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -24,10 +18,9 @@ from vaestro.recipes import RECIPES
 from vaestro.recipes.book import Entry
 from vaestro.training import runs
 from vaestro.training.device import machine
+from vaestro.training.process import alone, serve
 from vaestro.training.runs import ABOUT, Run, read_about, trainable
 from vaestro.training.train import Plan
-
-STOPPED = 130  # the exit status of a worker that was told to stop
 
 
 def do(job: Job) -> Result:
@@ -58,7 +51,7 @@ def _scored(job: Job) -> Result:
     more = {
         "metrics": found, "refused": refused, "parameters": run.about["parameters"], "steps": run.about["done_steps"], "planned": run.about["steps"],
         "seconds": run.about["seconds"],
-        "samples_per_second": round(speed(run), 1), "weights_sha256": run.about["weights_sha256"], "machine": machine(), "keywords": run.about["keywords"],
+        "samples_per_second": speed(run), "weights_sha256": run.about["weights_sha256"], "machine": machine(), "keywords": run.about["keywords"],
     }  # fmt: skip
     result = blank(job, challenge).model_copy(update={"status": "done", "reason": run.about["ended"], **more})
     return results.write(Path(job.folder) / RESULTS, result, rows, show)
@@ -104,45 +97,13 @@ def failed(job: Job, reason: str) -> Result:
     return results.write(Path(job.folder) / RESULTS, result, {}, {})
 
 
-@contextmanager
-def alone(job: Job) -> Iterator[None]:
-    """One process a job: waits for a worker of a killed runner to be gone."""
-    job.run_folder.parent.mkdir(parents=True, exist_ok=True)
-    with (job.run_folder.parent / f".{job.id}.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _first_line(pipe: int) -> str:
-    """The first line of a pipe, read without a buffer, whose lock would outlive the main thread."""
-    text = b""
-    while not text.endswith(b"\n") and (piece := os.read(pipe, 1)):
-        text += piece
-    return text.decode()
-
-
-def _die_with_the_runner(pipe: int) -> None:
-    """Ends this process at once when the runner is gone, which closes the pipe however it ended."""
-    while os.read(pipe, 1):
-        continue
-    os._exit(STOPPED)
-
-
-def main() -> int:
-    """Do the job on the first line of the standard input; a stop leaves a checkpoint behind."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells everybody; the runner decides
-    pipe = sys.stdin.fileno()
-    job = Job.from_json(json.loads(_first_line(pipe)))
-    threading.Thread(target=_die_with_the_runner, args=(pipe,), daemon=True).start()
+def work(line: str) -> None:
+    """Do the job that a line of JSON describes."""
+    job = Job.from_json(json.loads(line))
     torch.set_num_threads(job.threads)
-    try:
-        with alone(job):
-            do(job)
-    except KeyboardInterrupt:
-        return STOPPED
-    return 0
+    with alone(job.run_folder.parent / f".{job.id}.lock"):
+        do(job)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve(work))

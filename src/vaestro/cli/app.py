@@ -1,5 +1,6 @@
 """The table of commands."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ from vaestro.cli.data import app as data
 from vaestro.cli.looking import compare, diagnose, evaluate, runs
 from vaestro.cli.making import export, generate, reconstruct
 from vaestro.cli.shared import Commands
-from vaestro.cli.training import fit_prior, resume, train
+from vaestro.cli.training import fit_prior, resume, search, train
 
 HELP = """Variational autoencoders: train, judge and use them.
 
@@ -36,8 +37,8 @@ def options(version: Annotated[bool, typer.Option("--version", callback=_version
     """What stands before the command."""
 
 
-PANELS = {
-    "Train": (train, resume, fit_prior),
+PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Train": (train, resume, fit_prior, search),
     "Judge": (evaluate, diagnose, compare, runs),
     "Use": (generate, reconstruct, export),
     "Know": (list_all, show),
