@@ -5,6 +5,7 @@ from vaestro.priors.base import PRIORS, Prior, StandardNormal, standard_normal
 from vaestro.priors.binary import BernoulliPrior
 from vaestro.priors.chains import CommittedChain, GaussianChain
 from vaestro.priors.codes import UniformCodes, UniformOneHot
+from vaestro.priors.diffusion import Diffusion
 from vaestro.priors.exemplar import Exemplar, LeaveOneOut
 from vaestro.priors.flows import flow, maf, spline
 from vaestro.priors.mixtures import DiagonalMixture, FullMixture, GaussianMixture, Vamp, full_mixture, gaussian_mixture, responsibilities, vamp
@@ -19,6 +20,7 @@ __all__ = [
     "CodePrior",
     "CommittedChain",
     "DiagonalMixture",
+    "Diffusion",
     "Exemplar",
     "FullMixture",
     "GaussianChain",
