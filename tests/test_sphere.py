@@ -52,7 +52,7 @@ def angles(law: Make, m: int, kappa: float, cells: int = 1600) -> tuple[Tensor, 
 
 
 @pytest.mark.parametrize("m", [2, 3, 4, 10, 50, 51, 400])
-@pytest.mark.parametrize("x", [1e-3, 0.1, 3.0, 25.0, 1e3, 1e4])
+@pytest.mark.parametrize("x", [1e-3, 0.1, 3.0, 25.0, 1e3, 1e4, 1e8])
 def test_bessel_and_its_derivatives_against_mpmath(m: int, x: float) -> None:
     with mpmath.workdps(50):
         order, exact = mpmath.mpf(m) / 2 - 1, mpmath.mpf(x)
@@ -66,7 +66,8 @@ def test_bessel_and_its_derivatives_against_mpmath(m: int, x: float) -> None:
     assert found.item() == pytest.approx(float(log_i), rel=1e-12, abs=1e-12)
     assert a.item() == pytest.approx(float(ratio), rel=1e-12)
     assert first.item() == pytest.approx(float(ratio), rel=1e-11)
-    assert second.item() == pytest.approx(float(bend), rel=1e-6)
+    if x < 1e8:  # there 1 - A^2 loses all its digits
+        assert second.item() == pytest.approx(float(bend), rel=1e-6)
 
 
 def test_bessel_at_zero() -> None:
@@ -209,7 +210,7 @@ def test_gradients_of_expectations_against_finite_differences_on_a_grid(law: Mak
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_nothing_breaks_at_any_concentration(law: Make, dtype: torch.dtype) -> None:
     for m in (2, 3, 10, 50, 300):
-        for kappa in (0.0, 1e-30, 1e-3, 1.0, 1e4, 1e6):
+        for kappa in (0.0, 1e-30, 1e-3, 1.0, 1e4, 1e8):
             loc, k = pole(m).to(dtype).requires_grad_(), torch.tensor(kappa, dtype=dtype, requires_grad=True)
             dist = law(loc, k)
             x, log_q = draw(dist, (50,))
