@@ -11,6 +11,7 @@ from vaestro.cli.shared import console, heading, print_block, print_json, print_
 
 if TYPE_CHECKING:
     from vaestro.data import Dataset
+    from vaestro.data.duplicates import Doubles
 
 
 def lines(pairs: dict[str, str], width: int = 400) -> None:
@@ -137,6 +138,16 @@ def print_data(data: "Dataset", as_json: bool) -> None:
     lines({**fields, "rows": rows, "sha256": data.sha256, "folder": str(data.folder or "in memory")})
     for line in data.report.lines():
         console().print(line, markup=False)
+
+
+def print_doubles(data: "Dataset", found: "tuple[Doubles, ...]", as_json: bool) -> None:
+    """Which held-out rows are training rows, or nearly."""
+    if as_json:
+        print_json({"name": data.name, "sha256": data.sha256, "doubles": [d.to_json() for d in found]})
+        return
+    heading(f"{data.name}: every array is what its hash says")
+    for split in found:
+        console().print(split.line(), markup=False)
 
 
 @contextmanager

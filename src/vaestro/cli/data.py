@@ -48,3 +48,21 @@ def show(data: Spec, columns: Columns = None, as_json: Json = False) -> None:
     print_data(dataset, as_json)
     if not as_json:
         print_columns(dataset)
+
+
+@app.command()
+def check(
+    data: Spec,
+    within: Annotated[float, typer.Option(help="How far apart rows may be to count as doubles: root mean square of unit values.")] = 0.05,
+    as_json: Json = False,
+) -> None:
+    """Check data: every stored array against its hash, and held-out rows that are, or nearly are, training rows."""
+    from vaestro.cli.cards import print_doubles, progress
+    from vaestro.data import load, verify
+    from vaestro.data.duplicates import doubles
+
+    with progress() as told:
+        dataset = load(data, progress=told)
+        verify(dataset)
+        found = doubles(dataset, within, progress=told)
+    print_doubles(dataset, found, as_json)
