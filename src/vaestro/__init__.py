@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from vaestro.uses.evaluate import evaluate
     from vaestro.uses.fitting import fit_prior
     from vaestro.uses.generate import generate, sample
+    from vaestro.uses.impute import impute
+    from vaestro.uses.panel import panel
     from vaestro.uses.reconstruct import embed, reconstruct
 
 _HOMES = {
@@ -41,6 +43,8 @@ _HOMES = {
     "vaestro.uses.evaluate": ("evaluate",),
     "vaestro.uses.fitting": ("fit_prior",),
     "vaestro.uses.generate": ("generate", "sample"),
+    "vaestro.uses.panel": ("panel",),
+    "vaestro.uses.impute": ("impute",),
     "vaestro.uses.reconstruct": ("embed", "reconstruct"),
 }
 _MODULES = ("families", "networks", "objectives", "plays", "posteriors", "priors")
@@ -63,10 +67,12 @@ __all__ = [
     "families",
     "fit_prior",
     "generate",
+    "impute",
     "load",
     "networks",
     "objectives",
     "open_run",
+    "panel",
     "plays",
     "posteriors",
     "priors",

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from vaestro.cli.shared import Own, RunName, Seed
+from vaestro.cli.shared import Json, Own, RunName, Seed
 
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A picture (.png), or numbers (.npy, .csv).")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A picture (.png), or numbers (.npy, .csv, .parquet).")]
 NOISE = "Draw from the likelihood, noise and all, instead of its mean."
-TOLD = "What the model is told: label=7, several as label=0,1,2, numbers as c=0.5,1.2, or c=rows.npy. May be repeated."
+TOLD = "What the model is told: label=7, several as label=0,1,2, numbers as c=0.5,1.2, or c=rows.npy; of a table any columns, age=40,sex=F. May be repeated."
 GivenTexts = Annotated[list[str] | None, typer.Option("--given", metavar="NAME=VALUE", help=TOLD)]
 USUAL = 64
 
@@ -24,11 +24,12 @@ def generate(
     sample: Annotated[bool, typer.Option("--sample", help=NOISE)] = False,
     own: Own = None,
 ) -> None:
-    """Draw new rows from the prior: a grid of pictures, or a file of numbers."""
+    """Draw new rows from the prior, of a table whole ones: a grid of pictures, or a file of numbers."""
     from vaestro.cli.cards import progress
     from vaestro.cli.shared import opened, wrote
     from vaestro.progress import watched
     from vaestro.uses.generate import generate as means
+    from vaestro.uses.generate import is_drawn
     from vaestro.uses.generate import sample as draws
     from vaestro.uses.given import arranged, texts
     from vaestro.uses.pictures import require_writer, write
@@ -38,12 +39,12 @@ def generate(
     n, columns = arranged(of, n, said, USUAL)
     with progress() as told, watched(told):
         rows = draws(of, n, seed, said) if sample else means(of, n, seed, said)
-    wrote(out, f"{n} {'samples' if sample else 'means'} of {of.name}", write(out, of.field, rows, columns))
+    wrote(out, f"{n} {'samples' if sample or is_drawn(of.field) else 'means'} of {of.name}", write(out, of.field, rows, columns))
 
 
 def reconstruct(
     run: RunName,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Images, or a .npy file of rows as the data store them.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Images, a .npy file of rows as the data store them, or a table (.csv, .parquet).")],
     *,
     out: Out = Path("reconstruction.png"),
     seed: Seed = 0,
@@ -66,6 +67,23 @@ def reconstruct(
     with progress() as told, watched(told):
         made = back(of, rows, seed, texts(given or []))
     wrote(out, f"{len(rows)} reconstructed by {of.name}", [*notes, *write_pairs(out, of.field, rows, made)])
+
+
+def impute(
+    run: RunName,
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A table with the columns of training (.csv, .parquet) and gaps in them.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="All completed tables, numbered in the column `draw` (.csv, .parquet).")],
+    draws: Annotated[int, typer.Option(min=1, help="Completed tables; one is written without a number.")] = 10,
+    samples: Annotated[int, typer.Option(min=1, help="Importance samples of the latents of a row.")] = 500,
+    seed: Seed = 0,
+    own: Own = None,
+    as_json: Json = False,
+) -> None:
+    """Fill the gaps of a table several times, with an interval for each cell and pooled means of columns (Rubin's rules)."""
+    from vaestro.cli.columns import run_impute
+
+    run_impute((run, own), table, out, (draws, samples, seed), as_json)
 
 
 def export(

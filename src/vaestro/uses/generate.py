@@ -2,18 +2,21 @@
 
 import warnings
 from collections.abc import Callable
+from functools import singledispatch
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vaestro.core import Draw
+from vaestro.data.schema import Field, Kind, Table
 from vaestro.errors import Caveat
 from vaestro.models import conditions_of
 from vaestro.recipes import RECIPES
 from vaestro.seeds import mix
 from vaestro.training.runs import Run
-from vaestro.uses.given import Given, all_classes, settle
+from vaestro.uses.completing import conditioned
+from vaestro.uses.given import Given, all_classes, of_columns, settle
 
 
 def caveat(run: Run) -> str:
@@ -40,23 +43,43 @@ def _dreams(run: Run, n: int, seed: int, given: Given | None, read: Callable[[Dr
         return read(run.model.generate(n, values, told or None)["x"])
 
 
+@singledispatch
+def dreamt(kind: Kind, x: Draw) -> Tensor:
+    """What is shown of a dream of rows of this kind: the mean of p(x | z). Open."""
+    mean: Tensor = x.prior.mean
+    return mean
+
+
+@dreamt.register
+def _(kind: Table, x: Draw) -> Tensor:
+    return x.value  # a row of means is no row: half a category is none, and half a child neither
+
+
+def is_drawn(field: Field) -> bool:
+    """Whether `generate` shows whole samples of a field, because means of its rows are none."""
+    return isinstance(field.kind, Table)
+
+
 def generate(run: Run, n: int = 16, seed: int = 0, given: Given | None = None) -> Float[Tensor, "n ..."]:
-    """The mean of p(x | z) at `n` draws z ~ p(z): [n, *shape] in unit values, as the field's pictures are usually shown.
+    """The mean of p(x | z) at `n` draws z ~ p(z): [n, *shape] in unit values, as the field's pictures are usually shown; of a table, whole samples.
 
     `given` are values of fields that the model is told, or of sites beside x: `{"label": 7}`, a class by number or name, one value or n of them. A model that
-    is told a class and is given none makes as many of each, in order; other conditions are those of training rows. Raises UsageError for what cannot be given;
-    warns with a Caveat where nothing ever made the codes of the model follow its prior, as in a plain autoencoder.
+    is told a class and is given none makes as many of each, in order; other conditions are those of training rows. Columns of a table may be given, too: the
+    rest is drawn from p(rest | those), by importance resampling (`complete`). Raises UsageError for what cannot be given; warns with a Caveat where nothing
+    ever made the codes of the model follow its prior, as in a plain autoencoder.
     """
     _warn(run)
-    return means(run, n, seed, given)
+    columns, others = of_columns(run.field, given)
+    return conditioned(run, n, columns, seed, others) if columns else means(run, n, seed, given)
 
 
 def means(run: Run, n: int, seed: int = 0, given: Given | None = None) -> Float[Tensor, "n ..."]:
     """`generate` without a warning, for those who compare models and know."""
-    return _dreams(run, n, seed, given, lambda x: x.prior.mean)
+    return _dreams(run, n, seed, given, lambda x: dreamt(run.field.kind, x))
 
 
 def sample(run: Run, n: int = 16, seed: int = 0, given: Given | None = None) -> Float[Tensor, "n ..."]:
     """Whole samples x ~ p(x | z), z ~ p(z), with the likelihood's own noise: [n, *shape] in unit values. `given` as `generate` has it."""
     _warn(run)
-    return _dreams(run, n, seed, given, lambda x: x.value)
+    columns, others = of_columns(run.field, given)
+    return conditioned(run, n, columns, seed, others) if columns else _dreams(run, n, seed, given, lambda x: x.value)

@@ -1,5 +1,6 @@
 """Values that a use of a run is given: which fields may be, and their values as the model reads them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import singledispatch
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from vaestro.data.kinds import check, storage, survey
 from vaestro.data.rows import unit
-from vaestro.data.schema import Category, Field, Kind
+from vaestro.data.schema import Category, Field, Kind, Table
 from vaestro.errors import UsageError, did_you_mean
 from vaestro.evaluation.scope import device_of
 from vaestro.models import conditions_of
@@ -35,7 +36,7 @@ def settle(run: Run, n: int, given: Given | None = None) -> dict[str, Tensor]:
     found = {}
     device = device_of(run.model)
     for name, value in (given or {}).items():
-        able = givable(run)
+        able = (*givable(run), *(run.field.kind.names if isinstance(run.field.kind, Table) else ()))
         if name not in able:
             say = did_you_mean(name, able) if able else "; it is a model of x alone: train cvae or m2 for one that can be"
             raise UsageError(f"{run.about['call']} cannot be given {name!r}{say}")
@@ -53,9 +54,16 @@ def all_classes(run: Run, n: int, given: Given | None) -> dict[str, Any]:
     return said
 
 
+def of_columns(field: Field, given: Given | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is given of the columns of a table, and the rest, which are fields beside it."""
+    said = dict(given or {})
+    names = field.kind.names if isinstance(field.kind, Table) else ()
+    return {n: said.pop(n) for n in names if n in said}, said
+
+
 def arranged(run: Run, n: int | None, given: Given | None, usual: int) -> tuple[int, int | None]:
     """How many rows are made and how many stand side by side: a line for each class where there are several, and eight of each if `n` is not said."""
-    shown = all_classes(run, n or 2**31, given)
+    shown = all_classes(run, n or 2**31, of_columns(run.field, given)[1])
     lists = [v for v in (_loaded(shown[name]) for name in givable(run) if name in shown) if isinstance(v, list | tuple)]
     several = max((len(v) for v in lists), default=1)
     n = n or (several * A_ROW if several > 1 else usual)
@@ -63,9 +71,9 @@ def arranged(run: Run, n: int | None, given: Given | None, usual: int) -> tuple[
 
 
 def texts(pairs: Sequence[str]) -> dict[str, str]:
-    """`name=value` texts of the command line by name; raises UsageError for one that is not."""
+    """`name=value` texts of the command line by name, several of them joined by commas or not; raises UsageError for one that is not."""
     found: dict[str, str] = {}
-    for pair in pairs:
+    for pair in (piece for text in pairs for piece in re.split(r",(?=[^,=]+=)", text)):
         name, equals, value = pair.partition("=")
         if not (name and equals and value):
             raise UsageError(f"{pair!r} gives nothing: write --given NAME=VALUE, for example --given label=7")

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from vaestro.data.kinds import Array, check, storage, survey
+from vaestro.data.prepare.frames import PARQUET, TEXT
 from vaestro.data.prepare.pictures import Picture, Unreadable, fitted, open_picture
+from vaestro.data.prepare.tables import rows_of_table
 from vaestro.data.rows import unit
 from vaestro.data.schema import Binary, Field, Integer, Kind
 from vaestro.errors import UsageError, VaestroError
@@ -54,7 +56,7 @@ def _(kind: Integer, pixels: Array) -> tuple[Tensor, str]:
 
 
 def read(paths: Sequence[Path], field: Field, bring: Bring = exact) -> tuple[Tensor, list[str]]:
-    """Rows [n, *shape] in unit values from images and .npy files, and what to know of them.
+    """Rows [n, *shape] in unit values from images, .npy files and tables, and what to know of them.
 
     Raises UsageError for a file that is missing or does not fit, VaestroError for one that cannot be read.
     """
@@ -91,4 +93,9 @@ def _array(path: Path, field: Field, bring: Bring) -> tuple[Tensor, str]:
     return unit(field.kind, torch.from_numpy(array.astype(storage(field.kind)))), ""
 
 
-READERS: dict[str, Callable[[Path, Field, Bring], tuple[Tensor, str]]] = {".npy": _array}
+def _table(path: Path, field: Field, bring: Bring) -> tuple[Tensor, str]:
+    rows, notes = rows_of_table(field, path)
+    return torch.from_numpy(rows), "; ".join(notes)
+
+
+READERS: dict[str, Callable[[Path, Field, Bring], tuple[Tensor, str]]] = {".npy": _array, **dict.fromkeys((*TEXT, *PARQUET), _table)}

@@ -11,9 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vaestro.data.schema import Count, Field, Integer, Kind, Real
+from vaestro.data.prepare.tables import require_table, unpacked
+from vaestro.data.schema import Count, Field, Integer, Kind, Real, Table
 from vaestro.errors import UsageError, did_you_mean
 from vaestro.training.files import write_bytes
+from vaestro.uses.impute import write_frame
 
 SMALL = 64  # the side below which pictures are enlarged to be seen
 LARGEST = 4  # times
@@ -100,7 +102,9 @@ def write_png(path: Path, field: Field, rows: Tensor, columns: int | None) -> li
 
 
 def write_npy(path: Path, field: Field, rows: Tensor, columns: int | None) -> list[str]:
-    """An array [n, *shape] of float32 in the units of the data, for `numpy.load`."""
+    """An array [n, *shape] of float32 in the units of the data, for `numpy.load`; raises UsageError for tables, whose columns have names and types."""
+    if isinstance(field.kind, Table):
+        raise UsageError(f"cannot write {path}: columns with names and types are no array; write -o rows.csv or -o rows.parquet")
     file = io.BytesIO()
     np.save(file, stored(field.kind, rows).float().numpy(), allow_pickle=False)
     write_bytes(path, file.getvalue())
@@ -108,7 +112,10 @@ def write_npy(path: Path, field: Field, rows: Tensor, columns: int | None) -> li
 
 
 def write_csv(path: Path, field: Field, rows: Tensor, columns: int | None) -> list[str]:
-    """A line for each row, its numbers in the units of the data and in C order under the names x0, x1, ..."""
+    """A line for each row: a table's own columns, else its numbers in the units of the data and in C order under the names x0, x1, ..."""
+    if isinstance(field.kind, Table):
+        write_frame(path, unpacked(field.kind, rows.detach().cpu().numpy()))
+        return []
     flat = stored(field.kind, rows).flatten(1).numpy()
     file = io.StringIO()
     np.savetxt(file, flat, fmt="%.7g", delimiter=",", header=",".join(f"{field.name}{i}" for i in range(flat.shape[1])), comments="")
@@ -116,7 +123,13 @@ def write_csv(path: Path, field: Field, rows: Tensor, columns: int | None) -> li
     return []
 
 
-WRITERS: dict[str, Writer] = {".png": write_png, ".npy": write_npy, ".csv": write_csv}
+def write_parquet(path: Path, field: Field, rows: Tensor, columns: int | None) -> list[str]:
+    """The rows of a table under their own names, in their own types; raises UsageError for other data."""
+    write_frame(path, unpacked(require_table(field), rows.detach().cpu().numpy()))
+    return []
+
+
+WRITERS: dict[str, Writer] = {".png": write_png, ".npy": write_npy, ".csv": write_csv, ".parquet": write_parquet}
 
 
 def require_writer(path: Path) -> Writer:

@@ -33,6 +33,13 @@ def cleaned(series: Series) -> Series:
     return bare.set(bare.is_in(UNSEEN), None)
 
 
+def series_of(name: str, value: object) -> Series:
+    """One value as a column of one row."""
+    import polars as pl
+
+    return pl.Series(name, [value], strict=False)
+
+
 def numbers(name: str, series: Series) -> Numbers:
     """A column as float64, NaN where it was not seen; raises UsageError, with the row, for text, infinite values and values beyond 1e150."""
     import polars as pl

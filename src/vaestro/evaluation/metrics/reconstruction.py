@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vaestro.data.schema import Count
+from vaestro.data.schema import Count, Table
 from vaestro.errors import UsageError
 from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
 from vaestro.evaluation.metrics.subject import Subject
@@ -12,7 +12,9 @@ THROUGH = "the likelihood's mean at the posterior's mean (at one seeded draw whe
 
 
 def reconstruction_mse(subject: Subject) -> Score:
-    """The mean squared difference of a row's numbers and their reconstruction, unit values."""
+    """The mean squared difference of a row's numbers and their reconstruction, unit values; raises UsageError for tables, whose columns have none."""
+    if isinstance(subject.field.kind, Table):
+        raise UsageError(f"field {subject.field.name!r} is a table, and columns of different kinds have no squared error; read the nats of each column")
     return Score.of_rows(subject.reconstructions.squared_error)
 
 
