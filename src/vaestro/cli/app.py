@@ -9,7 +9,7 @@ from vaestro.cli.arena import app as arena
 from vaestro.cli.book import list_all, show
 from vaestro.cli.data import app as data
 from vaestro.cli.looking import compare, diagnose, evaluate, runs
-from vaestro.cli.making import export, generate, reconstruct
+from vaestro.cli.making import export, generate, impute, reconstruct
 from vaestro.cli.shared import Commands
 from vaestro.cli.training import fit_prior, resume, search, train
 
@@ -40,7 +40,7 @@ def options(version: Annotated[bool, typer.Option("--version", callback=_version
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (train, resume, fit_prior, search),
     "Judge": (evaluate, diagnose, compare, runs),
-    "Use": (generate, reconstruct, export),
+    "Use": (generate, reconstruct, impute, export),
     "Know": (list_all, show),
 }
 for panel, commands in PANELS.items():
