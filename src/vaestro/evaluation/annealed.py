@@ -1,8 +1,8 @@
 """Annealed importance sampling: log p(x) bounded from below without the encoder, and on simulated rows from above too."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from vaestro.seeds import mix, reseed
 AT_ONCE = 200  # chains of all rows together that move at once
 SPREAD = 4.0  # of the sigmoid that lays the temperatures: dense at both ends (Wu et al. 2017, appendix)
 WANTED = 0.65  # share of moves to accept, the optimum of Hamiltonian moves (Neal 2011, section 4.4)
-FIRST, LEAST, MOST = 0.1, 1e-5, 2.0  # sizes of a leap
+FIRST, LEAST, MOST = 0.5, 1e-5, 2.0  # sizes of a leap; half of a prior of unit scale, from where they are tuned
 REAL = (type(constraints.real), type(constraints.real_vector))
 
 
@@ -41,6 +41,7 @@ class Annealed:
     accepted: float  # share of the moves
     plan: Plan
     upper: Rows | None = None  # of rows that the model itself drew: the same path backwards from the latents that made them, an upper bound
+    drawn: Mapping[str, Tensor] = field(default_factory=dict)  # those rows
 
 
 def temperatures(number: int) -> Tensor:
@@ -132,9 +133,12 @@ def _look(joint: Joint, z: Tensor, beta: float) -> tuple[State, Tensor, Tensor]:
 
 
 def move(joint: Joint, at: State, beta: float, size: Tensor, leaps: int) -> tuple[State, Tensor]:
-    """One Hamiltonian move with leaps of `size` [b] that leaves p(z) p(x | z)^beta as it is, and where it was accepted, [k, b] (Neal 2011, section 3)."""
+    """One Hamiltonian move that leaves p(z) p(x | z)^beta as it is, and where it was accepted, [k, b] (Neal 2011, section 3).
+
+    Leaps are 0.3 to 1 times `size` [b], drawn anew for each chain: of one size, moves about half a period long would do no more than change signs.
+    """
     state, start, slope = _look(joint, at.z, beta)
-    step = size[:, None]
+    step = (size * (0.3 + 0.7 * torch.rand_like(at.prior)))[..., None]
     first = torch.randn_like(at.z)
     momentum, z, height = first + step / 2 * slope, at.z, start
     for number in range(leaps):
@@ -159,7 +163,7 @@ def tuned(joint: Joint, rows: int, plan: Plan) -> Tensor:
     for beta in betas[1:].tolist():
         at, accepted = move(joint, at, beta, size, plan.leaps)
         share = 0.9 * share + 0.1 * accepted.to(z.dtype).mean(0)
-        size = (size * torch.where(share > WANTED, 1.05, 0.95).to(z.dtype)).clamp(LEAST, MOST)
+        size = (size * torch.where(share > WANTED, 1.1, 0.9).to(z.dtype)).clamp(LEAST, MOST)
         sizes.append(size)
     return torch.stack(sizes)
 
@@ -243,7 +247,7 @@ def sandwiched(model: Model, batch: Batch, plan: Plan | None = None, seed: int =
     """
     plan = plan or Plan()
     _check(plan)
-    lower, upper, share = [], [], []
+    lower, upper, share, drawn = [], [], [], []
     with forked(device_of(model)), at_rest(model), torch.no_grad():
         for number, parts, part in _chunks(batch, plan):
             reseed(mix(seed, number, 10), device_of(model))
@@ -255,7 +259,9 @@ def sandwiched(model: Model, batch: Batch, plan: Plan | None = None, seed: int =
             lower.append((forth[0].logsumexp(0) - math.log(plan.chains)).cpu().numpy())
             upper.append((math.log(plan.chains) - back[0].logsumexp(0)).cpu().numpy())
             share += [forth[1], back[1]]
-    return Annealed(_refuse_broken(np.concatenate(lower), name), float(np.mean(share)), plan, _refuse_broken(np.concatenate(upper), name))
+            drawn.append(joint.given)
+    rows_drawn = {n: torch.cat([given[n] for given in drawn]) for n in drawn[0]}
+    return Annealed(_refuse_broken(np.concatenate(lower), name), float(np.mean(share)), plan, _refuse_broken(np.concatenate(upper), name), rows_drawn)
 
 
 def _simulated(model: Model, part: Batch, name: str) -> tuple[Joint, Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 from vaestro.data.schema import Category, Schema
 from vaestro.data.store import Split
 from vaestro.errors import UsageError
-from vaestro.evaluation.metrics.base import METRICS, Direction, Metric, Need, Score, jackknife
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score, jackknife
 from vaestro.evaluation.metrics.factors import gaps
 from vaestro.evaluation.metrics.subject import Subject
 
@@ -86,6 +86,6 @@ METRICS.add(
     Metric(
         "mig", "mutual information gap", "share of a factor's entropy", Direction.HIGHER,
         f"posterior means in {BINS} bins of equal width, on the rows scored; a factor of more than {BINS} levels cannot reach 1",
-        "Chen et al. 2018, equation 6; bins as Locatello et al. 2019", mig, frozenset({Need.LATENTS, Need.FACTORS}),
+        "Chen et al. 2018, equation 6; bins as Locatello et al. 2019", mig, frozenset({Need.LATENTS, Need.FACTORS}), group=Group.FACTORS,
     ),
 )  # fmt: skip

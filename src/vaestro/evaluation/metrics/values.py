@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaestro.evaluation.metrics.base import METRICS, Direction, Metric, Score
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Score
 from vaestro.evaluation.metrics.sets import MOST, resampled
 from vaestro.evaluation.metrics.subject import Pair, Subject
 from vaestro.networks.judge import unit
@@ -36,6 +36,6 @@ METRICS.add(
     "energy",
     Metric(
         "energy", "energy distance of samples", "unit values", Direction.LOWER, "as many generated rows as data rows, at most 5,000; numbers side by side",
-        "Szekely & Rizzo 2013, eq. 2", energy,
+        "Szekely & Rizzo 2013, eq. 2", energy, group=Group.QUALITY,
     ),
 )  # fmt: skip
