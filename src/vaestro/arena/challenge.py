@@ -94,6 +94,7 @@ class Rules(Part):
     about: str = ""
     metrics: Annotated[tuple[str, ...], Field(min_length=1)]
     entrants: Annotated[tuple[str, ...], Field(min_length=1)]
+    classical: tuple[str, ...] = ()  # what the entrants are compared with: fitted in seconds, and run unless others are named
     data: Data
     headline: Headline
     tiers: Annotated[dict[str, Tier], Field(min_length=1)]
@@ -191,7 +192,7 @@ def _problems(rules: Rules) -> list[str]:
     path = Path(rules.data.source)
     if rules.data.source not in SOURCES and (path.is_absolute() or ".." in path.parts):
         found.append(f"data.source is {rules.data.source!r}: name a data set, or a path inside the challenge's own folder")
-    for text in rules.entrants:
+    for text in (*rules.entrants, *rules.classical):
         try:
             parse(text)
         except UsageError as error:

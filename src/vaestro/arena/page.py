@@ -85,14 +85,14 @@ def facts(arena: Arena, own: Sequence[Result]) -> str:
     rows += [("own file", f"<code>{escape(first.own.file)}:{escape(first.own.function)}</code> (sha256 {first.own.sha256[:12]})")] if first.own else []
     rows.append(("runs", escape("; ".join(_run(r) for r in done))))
     if done:
-        again = f"vaestro train '{first.call}' {arena.challenge.rules.data.source} --steps {done[0].steps} --seed {done[0].seed}{source}"
+        again = f"vaestro train '{first.call}' {arena.challenge.rules.data.source} --steps {done[0].steps or 1} --seed {done[0].seed}{source}"
         rows.append(("make again", f"<code>{escape(again)}</code>"))
     return "<dl>" + "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in rows if text) + "</dl>"
 
 
 def _run(r: Result) -> str:
     made = f"{r.parameters or 0:,} parameters, {r.steps or 0:,} steps in {r.seconds or 0:.0f} s ({r.reason})"
-    return f"seed {r.seed}: {made}, {r.samples_per_second or 0:,.0f} samples a second"
+    return f"seed {r.seed}: {made}, " + ("no samples" if r.samples_per_second is None else f"{r.samples_per_second:,.0f} samples a second")
 
 
 def pictures(shows: Shows) -> str:

@@ -14,8 +14,10 @@ from vaestro.core import Batch
 from vaestro.data.rows import Rows
 from vaestro.data.schema import Category, Count, Real
 from vaestro.data.store import Dataset
+from vaestro.errors import UsageError
 from vaestro.evaluation.judge import Judge
 from vaestro.evaluation.metrics import METRICS, Cost, Report, Subject, measure
+from vaestro.evaluation.metrics.audit import believed
 from vaestro.evaluation.metrics.base import Need
 from vaestro.evaluation.metrics.disentanglement import known_factors
 from vaestro.evaluation.metrics.held import Held, fixed_rows
@@ -53,7 +55,7 @@ def subject(run: Run, data: Dataset, challenge: Challenge, tier: Tier) -> Subjec
 def score(run: Run, data: Dataset, challenge: Challenge, tier: Tier) -> tuple[Report, Arrays, Arrays]:
     """All metrics of a run, the rows of those that are means over rows, and what there is to see."""
     judged = subject(run, data, challenge, tier)
-    report = fairly_judged(run, of_x_alone(run, measure(challenge.rules.metrics, judged)))
+    report = believed(judged, fairly_judged(run, of_x_alone(run, measure(challenge.rules.metrics, judged))))
     found, _ = cells(report)
     rows = {n: s.rows for n, s in report.scores.items() if s.rows is not None and n in found}
     return report, rows, show(run, data, judged)
@@ -78,20 +80,29 @@ def fairly_judged(run: Run, report: Report) -> Report:
     return Report({n: s for n, s in report.scores.items() if n not in barred}, {**report.refused, **dict.fromkeys(barred, reason)})
 
 
-def speed(run: Run) -> float:
-    """Generated rows a second: the median of three batches after a first one, with the threads that the result names."""
+def speed(run: Run) -> float | None:
+    """Generated rows a second: the median of three batches after a first one, with the threads that the result names; none where nothing can be made."""
     times = []
     for trial in range(4):
         start = time.perf_counter()
-        generate(run, AT_ONCE, trial).cpu()
+        if dreamt(run, AT_ONCE, trial) is None:
+            return None
         times.append(time.perf_counter() - start)
-    return AT_ONCE / statistics.median(times[1:])
+    return round(AT_ONCE / statistics.median(times[1:]), 1)
+
+
+def dreamt(run: Run, n: int, seed: int = 0) -> Tensor | None:
+    """`n` generated rows; none of a model that makes no rows, as a compressor."""
+    try:
+        return generate(run, n, seed).cpu()
+    except UsageError:
+        return None
 
 
 def show(run: Run, data: Dataset, judged: Subject) -> Arrays:
     """What a reader of the report sees: samples, rows beside their reconstructions, a map of the latents, and the curves of the losses.
 
-    Of a model without a posterior there are no reconstructions and no map.
+    Of a model without a posterior there are no reconstructions and no map, of one that makes no rows no samples.
     """
     seen: dict[str, np.ndarray] = {**curves(run)}
     if judged.encodes:
@@ -99,7 +110,8 @@ def show(run: Run, data: Dataset, judged: Subject) -> Arrays:
     if is_picture(run.field):
         x = torch.cat([torch.as_tensor(b["x"]) for b in judged.rows()])[:BESIDE]
         ends = (float(x.min()), float(x.max())) if isinstance(run.field.kind, Count | Real) else (0.0, 1.0)
-        pictures = {**(beside(run, data, judged, x) if judged.encodes else {}), "samples": generate(run, SAMPLES)}
+        made = dreamt(run, SAMPLES)
+        pictures = {**(beside(run, data, judged, x) if judged.encodes else {}), **({} if made is None else {"samples": made})}
         seen |= {name: levels(images, *ends) for name, images in pictures.items()}
     return seen
 

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vaestro.data.cache import Progress, cache_folder
@@ -30,6 +30,7 @@ class Origin:
     system: tuple[Path, ...] = ()
     web: tuple[str, ...] = ()  # addresses of folders that hold NAME.gz
     package: tuple[str, ...] = ()  # a command that leaves one archive in the working folder
+    inside: Mapping[str, str] = field(default_factory=dict)  # how the path of a file ends in the archive, where its name alone does not tell
 
     def bring(self, path: Path | None, offline: bool, progress: Progress) -> dict[str, Path]:
         """The files in the cache, fetched if need be from the first place that has them all; raises VaestroError that lists what was tried."""
@@ -98,8 +99,9 @@ def _search(origin: Origin, path: Path) -> dict[str, bytes]:
         return _debian(origin, path)
     found: dict[str, bytes] = {}
     for member in members(path):
-        if plain(member.name) in origin.files and plain(member.name) not in found:
-            found[plain(member.name)] = _unpack(member.read())
+        name = next((n for n, end in origin.inside.items() if f"/{member.name}".endswith(end)), plain(member.name))
+        if name in origin.files and name not in found:
+            found[name] = _unpack(member.read())
     missing = sorted(set(origin.files) - set(found))
     if missing:
         raise UsageError(f"{path} lacks {', '.join(missing)} (each may end in .gz)")

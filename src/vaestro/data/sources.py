@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from vaestro.data import gaussian_grid, stacked
+from vaestro.data import emoji, gaussian_grid, stacked
 from vaestro.data.cache import Progress, cache_folder, silent
 from vaestro.data.dsprites import SPRITES, Sprites
 from vaestro.data.fetch import Origin
@@ -207,6 +207,13 @@ SOURCES.add(
     Source(
         stacked.NAME, "Three MNIST digits as the channels of a colour picture, 1,000 classes", stacked.FIELD, stacked.CLASSES, "that of MNIST", "11.5 MB",
         "the files of mnist-grey; 165 MB to store", f"Three digits of one split, drawn with a stated seed. {LAST}", stacked.stacked(idx_images(MNIST)), grey,
+    ),
+)  # fmt: skip
+SOURCES.add(
+    emoji.NAME,
+    Source(
+        emoji.NAME, "Emoji of 64x64 colour pixels", emoji.FIELD, emoji.CLASSES, "art: Apache-2.0; the package: MIT", "74 MB",
+        "the npm package emoji-datasource-google 16.0.0", "Values as they are, on white. Split by first code point 80 / 10 / 10.", emoji.emoji(), grey,
     ),
 )  # fmt: skip
 for sprites in SPRITES:

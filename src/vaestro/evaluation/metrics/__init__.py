@@ -2,6 +2,7 @@
 
 from vaestro.evaluation.metrics import (
     annealing,
+    audit,
     classes,
     clustering,
     cost,
@@ -33,7 +34,7 @@ from vaestro.evaluation.metrics.two_sample import two_sample
 from vaestro.evaluation.metrics.vendi import vendi
 
 FILES = (  # read for what they register
-    annealing, classes, clustering, cost, dci, density, disentanglement, honesty, interventions, modes, neighbourhoods, pictures, probes, rates,
+    annealing, audit, classes, clustering, cost, dci, density, disentanglement, honesty, interventions, modes, neighbourhoods, pictures, probes, rates,
     reconstruction, separation, sets, values,
 )  # fmt: skip
 

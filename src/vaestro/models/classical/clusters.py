@@ -122,7 +122,7 @@ def fit_mixture(model: Clusters, rows: Tensor, held: Tensor) -> None:
     if model.count == 2:
         model.put(*bernoulli_mixture(flat.float(), len(model.loc)))
         return
-    found = expectation_maximisation(flat, len(model.loc), "diag")
+    found = expectation_maximisation(flat.repeat(2, 1) if len(flat) == 1 else flat, len(model.loc), "diag")
     weights, means, variances = (torch.from_numpy(getattr(found, n)) for n in ("weights_", "means_", "covariances_"))
     model.put(weights, means, variances.sqrt())
     noise = model.noise.detach().clone()

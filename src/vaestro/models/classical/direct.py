@@ -110,7 +110,7 @@ class CodeLength(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """Minus the length of each row's file, in nats: [*lead]."""
         flat = (value.detach().reshape(-1, *self.shape) * self.top).round().long().cpu().numpy()
-        found = torch.tensor([self.verified(row) for row in flat], dtype=value.dtype, device=value.device)
+        found = torch.tensor([self.verified(np.asarray(row)) for row in flat], dtype=value.dtype, device=value.device)
         return -8 * math.log(2) * found.reshape(value.shape[: value.dim() - len(self.shape)])
 
     def verified(self, row: np.ndarray) -> int:
