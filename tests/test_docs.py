@@ -21,6 +21,7 @@ from vaestro.arena import CHALLENGES
 from vaestro.cli.app import app
 from vaestro.data import SOURCES
 from vaestro.evaluation.metrics import METRICS
+from vaestro.evaluation.outliers import OUTLIER_SCORES
 from vaestro.families import LIKELIHOODS
 from vaestro.models import SLOPES
 from vaestro.networks import NETWORKS
@@ -185,7 +186,7 @@ def test_parts_of_your_own_are_short() -> None:
 
 NAMED: Mapping[str, Any] = {
     "recipe": tuple(RECIPES), "likelihood": LIKELIHOODS, "network": NETWORKS, "prior": PRIORS, "prior to fit": FITTED, "covariance": COVARIANCES,
-    "posterior": POSTERIORS, "law of latents": LAWS, "metric": METRICS, "challenge": CHALLENGES, "data set": SOURCES,
+    "posterior": POSTERIORS, "law of latents": LAWS, "metric": METRICS, "score of strangeness": OUTLIER_SCORES, "challenge": CHALLENGES, "data set": SOURCES,
     "optimiser": OPTIMIZERS, "learning-rate schedule": RATES, "precision": PRECISIONS, "keyword of training": TRAINING,
     "slope": SLOPES, "noise": NOISES, "norm of a Jacobian": NORMS, "restraint of a decoder": RESTRAINTS,
     "law of directions": SPHERICAL, "entrance": ENTRANCES, "estimator": ESTIMATORS, "covariance of inferred latents": INFERRED,

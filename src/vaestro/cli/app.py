@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from vaestro.cli import panels
 from vaestro.cli.arena import app as arena
 from vaestro.cli.book import list_all, show
 from vaestro.cli.data import app as data
@@ -39,7 +40,7 @@ def options(version: Annotated[bool, typer.Option("--version", callback=_version
 
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (train, resume, fit_prior, search),
-    "Judge": (evaluate, diagnose, compare, runs),
+    "Judge": (evaluate, diagnose, compare, panels.panel, runs),
     "Use": (generate, reconstruct, impute, export),
     "Know": (list_all, show),
 }
