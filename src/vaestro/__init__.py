@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from vaestro.uses.evaluate import evaluate
     from vaestro.uses.fitting import fit_prior
     from vaestro.uses.generate import generate, sample
-    from vaestro.uses.panel import panel
     from vaestro.uses.impute import impute
     from vaestro.uses.panel import panel
     from vaestro.uses.reconstruct import embed, reconstruct
