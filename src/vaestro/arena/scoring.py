@@ -15,7 +15,6 @@ from vaestro.data.rows import Rows
 from vaestro.data.schema import Category, Count, Real
 from vaestro.data.store import Dataset
 from vaestro.errors import UsageError
-from vaestro.evaluation.judge import Judge
 from vaestro.evaluation.metrics import METRICS, Cost, Report, Subject, measure
 from vaestro.evaluation.metrics.audit import believed
 from vaestro.evaluation.metrics.base import Need
@@ -26,7 +25,7 @@ from vaestro.evaluation.networks import Networks, Setting
 from vaestro.evaluation.scope import device_of
 from vaestro.models import conditions_of
 from vaestro.training.runs import Run
-from vaestro.uses.evaluate import answered
+from vaestro.uses.evaluate import answered, fairly_judged
 from vaestro.uses.generate import means as generate
 from vaestro.uses.reconstruct import reconstruct
 
@@ -68,15 +67,6 @@ def of_x_alone(run: Run, report: Report) -> Report:
         return report
     reason = f"{run.about['call']} is told {', '.join(told)}, and scores p(x | {', '.join(told)}) where the others score p(x)"
     barred = {n for n in report.scores if Need.DENSITY in METRICS[n].needs}
-    return Report({n: s for n, s in report.scores.items() if n not in barred}, {**report.refused, **dict.fromkeys(barred, reason)})
-
-
-def fairly_judged(run: Run, report: Report) -> Report:
-    """The report without what a judge says of a model that learnt to please it."""
-    if not any(isinstance(part, Judge) for part in run.recipe.parts.modules()):
-        return report
-    reason = f"{run.about['call']} was trained on the layers of the judge itself"
-    barred = {n for n in report.scores if n.endswith("_judge")}
     return Report({n: s for n, s in report.scores.items() if n not in barred}, {**report.refused, **dict.fromkeys(barred, reason)})
 
 
