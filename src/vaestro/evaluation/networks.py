@@ -5,15 +5,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from vaestro.data import stacked
 from vaestro.data.rows import Rows
+from vaestro.data.schema import Table
 from vaestro.data.store import Dataset
 from vaestro.errors import UsageError
 from vaestro.evaluation.imagenet import inception_v3, lite0
 from vaestro.evaluation.judge import Features, Pca, load
 from vaestro.evaluation.scope import fixed_rows, forked
 from vaestro.networks.judge import ByChannel
+from vaestro.networks.reading import Columns
 from vaestro.registry import Registry
 
 LOOK = 10_000  # training rows that principal components are fitted to
@@ -65,14 +68,29 @@ def judge(setting: Setting) -> Features:
     return ByChannel(found, stacked.CHANNELS) if name in STACKED else found
 
 
-def components(setting: Setting) -> Pca:
+class TablePca:
+    """Principal components of rows of a table as encoders read them: numbers standardised, categories one-hot or embedded, and what was seen."""
+
+    name = "pca64"
+
+    def __init__(self, table: Table, rows: Tensor) -> None:
+        self.reader = Columns(table, nn.Identity()).requires_grad_(False)
+        self.pca = Pca.fit(self.reader(rows))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Rows [n, columns] as the table holds them to coordinates [n, components], float32."""
+        return self.pca.features(self.reader(images))
+
+
+def components(setting: Setting) -> Features:
     """The first 64 principal components of at most 10,000 fixed training rows, as models see them."""
     if "x" not in setting.data.schema:
         raise UsageError(f"data {setting.data.name!r} have no field 'x' to take principal components of; leave out the metrics on pca64")
     rows = Rows(setting.data.split("train"), setting.data.schema)
     with forked(torch.device("cpu")):
         torch.manual_seed(SEED)
-        return Pca.fit(rows.batch(fixed_rows(rows.rows, LOOK))["x"])
+        x, kind = rows.batch(fixed_rows(rows.rows, LOOK))["x"], setting.data.schema["x"].kind
+        return TablePca(kind, x) if isinstance(kind, Table) else Pca.fit(x)
 
 
 NETWORKS.add("pca64", components)  # first, for what looks at one network alone should find one that nearly all data have
