@@ -282,6 +282,8 @@ def test_a_curved_space_has_the_derivatives_of_its_energy():
     by_hand = sum(f @ f.T * math.exp(-(one - c).square().sum() / 1.3**2) for c, f in zip(space.centres, torch.linalg.cholesky(space.squares), strict=True))
     torch.testing.assert_close(space.inverse(one), by_hand + 0.3 * torch.eye(D, dtype=F64))
     torch.testing.assert_close(space.momenta(one).covariance_matrix, torch.linalg.inv(space.inverse(one)))
+    assert space.momenta(one * torch.nan).log_prob(one).isnan(), "what is not finite is told so, and raises nothing"
+    assert space.bend(one * torch.nan, one).isnan().all()
 
 
 def test_a_curved_space_without_bumps_is_the_flat_one():
@@ -331,9 +333,9 @@ def test_a_learnt_space_stands_on_encoded_rows_of_the_data():
     metric = model.space()
     torch.testing.assert_close(metric.centres, model.posterior(model.space.rows).mean)
     numbers = model.space.net(model.space.rows)
-    scale = torch.nn.functional.softplus(numbers[:, [0, 2]] + math.log(math.e - 1)) + 1e-4
-    by_hand = torch.stack([torch.stack([scale[:, 0], torch.zeros(6, dtype=F64)], 1), torch.stack([numbers[:, 1], scale[:, 1]], 1)], 1)
-    torch.testing.assert_close(metric.squares, by_hand @ by_hand.mT)
+    scale = numbers[:, [0, 2]].sigmoid()
+    by_hand = torch.stack([torch.stack([scale[:, 0], torch.zeros(6, dtype=F64)], 1), torch.stack([numbers[:, 1].tanh(), scale[:, 1]], 1)], 1)
+    torch.testing.assert_close(metric.squares, by_hand @ by_hand.mT / 6)
     prepare(model.space, {"x": bits(2)})
     assert len(model.space.rows) == 6, "few rows are taken several times"
 

@@ -1,5 +1,6 @@
 """VAEs whose posterior follows the gradient of log p(x, z): Hamiltonian dynamics, in a flat space or in one that is learnt."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -10,7 +11,6 @@ from torch.distributions import Distribution, Independent, Normal
 from vaestro.conditional import through
 from vaestro.core import Batch, Program, Site, prepare, take
 from vaestro.errors import UsageError
-from vaestro.families.base import positive
 from vaestro.models.base import VAE, data_of
 from vaestro.models.refined import Slope, usable
 from vaestro.posteriors.hamiltonian import Curved, Flat, Force, Hamiltonian, Leapfrog, Metric
@@ -37,8 +37,9 @@ class LearntSpace(nn.Module):
 
     The N rows [N, *event of x] are taken from the training data before the first step and saved with the weights, so that training, scoring and reopening
     have one metric; the encodings are those of the present encoder, which is held, not owned. (The paper takes the rows of the batch in training.)
-    `net` maps x to the D (D + 1) / 2 numbers of a lower triangle, whose diagonal is made positive. Raises UsageError for a width, a floor or rounds that
-    are not positive, and where the posterior is no diagonal Gaussian.
+    `net` maps x to the D (D + 1) / 2 numbers of a lower triangle, held to (0, 1) on its diagonal and to (-1, 1) below it, all over sqrt(N):
+    G^-1 has the size of one where all bumps meet, and leaps stay stable (the paper's are free, and only the
+    diagonal positive). Raises UsageError for a width, a floor or rounds that are not positive, and where the posterior is no diagonal Gaussian.
     """
 
     rows: Tensor
@@ -67,7 +68,7 @@ class LearntSpace(nn.Module):
                 raise UsageError("a learnt space is centred on a posterior that is a diagonal Gaussian; give the posterior the family Gaussian")
             numbers = through(self.net, self.rows)
             down, along = self.places
-            filled = torch.where(down == along, positive(numbers), numbers)
+            filled = torch.where(down == along, numbers.sigmoid(), numbers.tanh()) / math.sqrt(len(numbers))
             factors = filled.new_zeros(len(filled), self.latents**2).index_copy(1, down * self.latents + along, filled).unflatten(1, (self.latents, -1))
             centres: Tensor = q.base_dist.loc
             return Curved(centres, factors, *self.bend)

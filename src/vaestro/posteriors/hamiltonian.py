@@ -76,8 +76,11 @@ class Curved:
         return near + self.floor * torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
 
     def momenta(self, z: Tensor) -> Distribution:
-        """N(0, G(z)), by its precision G(z)^-1."""
-        return MultivariateNormal(torch.zeros_like(z), precision_matrix=self.inverse(z), validate_args=False)
+        """N(0, G(z)), by the triangle of its precision G(z)^-1; where that is not finite nothing is raised, so that training can skip the step."""
+        flipped, _ = torch.linalg.cholesky_ex(self.inverse(z).flip(-2, -1))
+        eye = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device).expand_as(flipped)
+        triangle = torch.linalg.solve_triangular(flipped.flip(-2, -1).mT, eye, upper=False)
+        return MultivariateNormal(torch.zeros_like(z), scale_tril=triangle, validate_args=False)
 
     def velocity(self, z: Tensor, r: Tensor) -> Tensor:
         """G(z)^-1 r."""
@@ -87,7 +90,7 @@ class Curved:
         """The closed form of the class's docstring."""
         w = self.weights(z)
         kinetic = torch.einsum("...i,nij,...j->...n", r, self.squares, r)
-        volume = torch.einsum("...ij,nji->...n", torch.linalg.inv(self.inverse(z)), self.squares)
+        volume = torch.einsum("...ij,nji->...n", torch.linalg.inv_ex(self.inverse(z))[0], self.squares)
         pull = w * (kinetic - volume)  # log det G = -log det G^-1
         return -(pull.sum(-1, keepdim=True) * z - pull @ self.centres) / self.width**2
 
