@@ -74,7 +74,7 @@ class Linear(Model):
         w, psi = self.estimate(flat - flat.mean(0), self.loadings.shape[1])
         self.loadings.copy_(w)
         self.noise.copy_(psi.clamp(min=0).sqrt())
-        choose(self, self.floor.fill_, scales(flat), held)
+        choose(self, self.floor.fill_, scales(flat, number=9), held)
 
 
 def moment(x: Tensor) -> Moment:
