@@ -17,6 +17,7 @@ from vaestro.data.report import PrepareReport
 from vaestro.data.schema import Binary, Category, Field, Integer, Schema
 from vaestro.data.splits import row_keys, split_rows
 from vaestro.data.store import HEADER, Dataset, open_dataset
+from vaestro.data.tabular import TABLES, Tabular
 from vaestro.data.writing import Writer, write_dataset
 from vaestro.errors import UsageError, VaestroError
 from vaestro.registry import Registry
@@ -153,7 +154,7 @@ def digit_intensities(path: Path | None, offline: bool, progress: Progress) -> R
     return {s: (np.rint(x * (255 / 16)).astype(np.uint8), y) for s, (x, y) in digit_levels(path, offline, progress).items()}
 
 
-SOURCES: Registry[Source | Sprites] = Registry("data set")
+SOURCES: Registry[Source | Sprites | Tabular] = Registry("data set")
 DYNAMIC = "Training rows are drawn anew at each reading with P(x = 1) = intensity / 255; validation and test rows were drawn once with a stated seed."
 STATIC = "Every row was drawn once with a stated seed; these are not the rows of any published fixed binarisation and are not comparable with them."
 GREY = "Grey values as they are."
@@ -218,6 +219,8 @@ SOURCES.add(
 )  # fmt: skip
 for sprites in SPRITES:
     SOURCES.add(sprites.name, sprites)
+for tabular in TABLES:
+    SOURCES.add(tabular.name, tabular)
 
 
 def get(name: str, path: Path | str | None = None, offline: bool = False, progress: Progress = silent) -> Dataset:

@@ -6,19 +6,20 @@ from vaestro.data.dsprites import Sprites
 from vaestro.data.schema import Field, Table
 from vaestro.data.sources import SOURCES, Source
 from vaestro.data.store import HEADER
+from vaestro.data.tabular import Tabular
 
 
 def kind_in_words(field: Field) -> str:
     """A field as `Integer(levels=17) 1x8x8`."""
     kind = field.kind
     if isinstance(kind, Table):
-        return f"Table of {len(kind.columns)} columns"
+        return f"Table of {len(kind.columns)} columns" if kind.columns else "Table"
     inside = ", ".join(f"{k}={v}" for k, v in vars(kind).items() if v is not None and k != "names")
     shape = "x".join(map(str, field.shape))
     return f"{type(kind).__name__}{f'({inside})' if inside else ''}{f' {shape}' if shape else ''}"
 
 
-def source_card(source: Source | Sprites) -> dict[str, Any]:
+def source_card(source: Source | Sprites | Tabular) -> dict[str, Any]:
     """What is known of a named data set before it is fetched."""
     return {
         "name": source.name,
