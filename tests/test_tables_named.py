@@ -53,13 +53,27 @@ def test_creditcard_comes_from_a_path_alone(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.data
-def test_shuttle(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "rows", "rare", "columns"),
+    [
+        ("shuttle", 49_097, 3_511, 9),
+        ("adult", 48_842, 11_687, 14),
+        ("hypothyroid", 3_163, 151, 25),
+        ("kdd-land-vs-satan", 1_610, 21, None),
+        ("kdd-rootkit-imap-vs-back", 2_225, 22, None),
+    ],
+)
+def test_public_tables(name: str, rows: int, rare: int, columns: int | None) -> None:
     try:
-        data = get("shuttle")
+        data = get(name)
     except VaestroError as error:
-        pytest.skip(f"no source of shuttle answers: {str(error).splitlines()[0][:100]}")
+        pytest.skip(f"no source of {name} answers: {str(error).splitlines()[0][:100]}")
     labels = np.concatenate([np.asarray(s.arrays["label"]) for s in data.splits.values()])
-    assert (len(labels), int(labels.sum())) == (49_097, 3_511) and data.schema["x"].shape == (9,)
+    assert (len(labels), int(np.bincount(labels).min())) == (rows, rare)
+    table = data.schema["x"].kind
+    assert isinstance(table, Table) and (columns is None or len(table.columns) + sum(a.reason != "label" for a in table.aside) == columns)
+    if name == "adult":
+        assert data.schema.rows["test"] == 16_281
 
 
 def test_sources_are_told_before_they_are_fetched() -> None:

