@@ -46,7 +46,7 @@ def print_evaluation(found: "Evaluation", as_json: bool) -> None:
     print_table(("measure", "value ± standard error", "unit", "", "name"), _by_group(found), numbers=(1,))
     if "columns" in about:
         rows = [(name, "-" if c["nats"] is None else cell({"value": c["nats"], "error": c["error"]}), f"{c['seen']:,}") for name, c in about["columns"].items()]
-        print_table(("column", "-E_q[log p(x_c | z)] ± standard error, nats", "rows seen"), rows, numbers=(1, 2))
+        print_table(("column", "reconstruction ± standard error, nats", "rows seen"), rows, numbers=(1, 2))
     for name in about.get("told", []):
         say(f"The model is told {name!r}: these are nats of p(x | {name}), and no match for those of p(x).")
     if "ladder" in about:

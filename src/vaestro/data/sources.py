@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -233,7 +233,7 @@ def get(name: str, path: Path | str | None = None, offline: bool = False, progre
     if path is None and stored:
         return open_dataset(source.folder)
     try:
-        raw = source.bring(None if path is None else Path(path), offline, progress)
+        raw: Any = source.bring(None if path is None else Path(path), offline, progress)
     except UsageError:
         raise
     except VaestroError as error:

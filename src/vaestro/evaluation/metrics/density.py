@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from vaestro.data.schema import Real
+from vaestro.data.schema import Real, Table
 from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
 from vaestro.evaluation.metrics.subject import Subject
 
@@ -37,7 +37,7 @@ def kl(subject: Subject) -> Score:
 
 def cross_entropy(subject: Subject) -> Score:
     """-E_q[log p(x | z)] per row, in nats. Its floor is 0 for counted data, whose masses are at most one; a density has none."""
-    floor = None if isinstance(subject.field.kind, Real) else 0.0
+    floor = None if isinstance(subject.field.kind, Real | Table) else 0.0
     return Score.of_rows(-subject.likelihood.reconstruction, floor)
 
 
