@@ -15,7 +15,7 @@ from vaestro.data.rows import Rows
 from vaestro.data.store import Dataset
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.columns import by_column
-from vaestro.evaluation.metrics import METRICS, Cost, Report, Subject, measure
+from vaestro.evaluation.metrics import METRICS, Cost, Group, Report, Subject, measure
 from vaestro.evaluation.metrics.disentanglement import known_factors
 from vaestro.evaluation.metrics.held import AT_ONCE, Held, fixed_rows
 from vaestro.evaluation.networks import Networks, Setting
@@ -135,7 +135,7 @@ def fairly_judged(run: Run, report: Report) -> Report:
     if not any(isinstance(part, Judge) for part in run.recipe.parts.modules()):
         return report
     reason = f"{run.about['call']} was trained on the layers of the judge itself"
-    barred = {n for n in report.scores if n.endswith("_judge")}
+    barred = {n for n in report.scores if n.endswith("_judge") or METRICS[n].group is Group.MODES}
     return Report({n: s for n, s in report.scores.items() if n not in barred}, {**report.refused, **dict.fromkeys(barred, reason)})
 
 
