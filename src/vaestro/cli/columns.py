@@ -58,7 +58,8 @@ def run_impute(what: tuple[str, Path | None], table: Path, out: Path, how: tuple
     from vaestro.cli.cards import progress
     from vaestro.cli.shared import opened, print_json, wrote
     from vaestro.progress import watched
-    from vaestro.uses.impute import beside, impute, require_frame_writer, write_frame
+    from vaestro.uses.frames import require_frame_writer, write_frame
+    from vaestro.uses.impute import beside, impute
 
     require_frame_writer(out)
     of, (draws, samples, seed) = opened(*what), how

@@ -1,6 +1,5 @@
 """Gaps of a table filled in: several completed tables, an estimate with its interval for every cell, and pooled means."""
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from vaestro.data.prepare.frames import Frame, frame_of
 from vaestro.data.prepare.tables import require_table, rows_of_table
 from vaestro.data.schema import Column, Named
 from vaestro.errors import UsageError
-from vaestro.training.files import write_bytes
 from vaestro.training.runs import Run
 from vaestro.uses.completing import SAMPLES, complete
 from vaestro.uses.given import Given
@@ -141,22 +139,6 @@ def _pooled(tables: tuple[Frame, ...], columns: list[tuple[int, Column]], gaps: 
             values = [t[column.name].cast(float).to_numpy() for t in tables]
             found[column.name] = pool([float(v.mean()) for v in values], [float(v.var(ddof=1)) / len(v) for v in values], LEVEL)
     return found
-
-
-def require_frame_writer(path: Path) -> None:
-    """Raises UsageError where a table cannot be written to `path`: another ending than .csv and .parquet, or no such folder."""
-    if path.suffix.lower() not in (".csv", ".parquet"):
-        raise UsageError(f"cannot write {path}: a table is written as .csv or .parquet")
-    if not path.parent.is_dir():
-        raise UsageError(f"cannot write {path}: there is no folder {path.parent}; make it first, or choose another")
-
-
-def write_frame(path: Path, frame: Frame) -> None:
-    """A frame as .csv or .parquet, by the ending of `path`; raises UsageError as `require_frame_writer` does."""
-    require_frame_writer(path)
-    file = io.BytesIO()
-    (frame.write_parquet if path.suffix.lower() == ".parquet" else frame.write_csv)(file)
-    write_bytes(path, file.getvalue())
 
 
 def beside(path: Path) -> Path:
