@@ -8,11 +8,14 @@ import numpy as np
 from vaestro.arena.board import Board, Column, Entry, Line
 from vaestro.arena.figures import SEEDS, curve, picture, scatter
 from vaestro.arena.folder import Arena
+from vaestro.arena.plain import Answer, answers, cautions, names
 from vaestro.arena.result import Result
 from vaestro.arena.text import notes, short
+from vaestro.arena.verdicts import Standing, criteria, is_classical
 from vaestro.arena.words import cell, half, number, place, winners
 
-Shows = Mapping[int, Mapping[str, np.ndarray]]
+Arrays = Mapping[str, np.ndarray]
+Shows = Mapping[int, Arrays]
 FIRST = ("loss", "reconstruction", "kl", "validation", "active_units")  # terms, before the others
 TINTED = "Tinted: the best mean of a column, which need not be significant. &plusmn; is half the width of a 95 % interval."
 GREY = " Grey rows are published numbers under their own protocols; they are not ranked."
@@ -55,10 +58,39 @@ def anchor(line: Line) -> str:
     return f"entry-{line.ids[0]}"
 
 
-def best(made: Board) -> str:
-    """Which entry is best by which criterion."""
-    items = "".join(f"<li>{escape(title)}: <b>{escape(line.call)}</b> ({escape(cell(value))})</li>" for title, line, value in winners(made))
-    return f'<h2>Best by each criterion</h2><ul class="plain">{items}</ul>' if items else ""
+def plain(made: Board, entries: Sequence[Entry]) -> str:
+    """Which entry is best for which job, in sentences, and what must be known beside them."""
+    cards = "".join(_answer(a) for a in answers(made, entries))
+    none = "<p>Fewer than two entries have all their runs, so nothing can be concluded yet.</p>"
+    items = "".join(f"<li>{escape(c)}</li>" for c in cautions(made, entries))
+    return f'<h2>Which entry for which job</h2><div class="answers">{cards or none}</div><h4>What these answers do not say</h4><ul class="plain">{items}</ul>'
+
+
+def _answer(a: Answer) -> str:
+    first, *rest = a.told
+    body = "".join(f"<p>{escape(t)}</p>" for t in (first.removeprefix(f"{a.best.call}: "), *rest))
+    return f'<section class="answer"><h3>{escape(a.job)}</h3><p class="note">{escape(a.what)}</p><p class="winner">{escape(a.best.call)}</p>{body}</section>'
+
+
+def criteria_table(made: Board, entries: Sequence[Entry]) -> str:
+    """The winner by every criterion, beside those that the data cannot tell from it and the best classical row."""
+    rows = "".join(_criterion(made, s) for s in criteria(made, entries))
+    if not rows:
+        return ""
+    head = "".join(f'<th class="words">{name}</th>' for name in ("criterion", "best", "value", "not told apart from it", "best classical row"))
+    table = f'<table class="criteria"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    note = "By each criterion alone, paired and corrected by Holm over its own pairs; with many criteria some entry leads in one by chance."
+    return f'<h2>Winners by criterion</h2><div class="scroll">{table}</div><p class="note">{note}</p>'
+
+
+def _criterion(made: Board, s: Standing) -> str:
+    column, row = made.column(s.metric), next((x for x in s.lines if is_classical(x.call)), None)
+    level = s.level(s.best)
+    told = "not tested" if s.better is None else names(level) if level else "nobody"
+    classical = "none" if row is None else "it is one" if row is s.best else f"{row.call} ({cell(s.value(row))})"
+    value = f"{cell(s.value(s.best))} {column.unit}"
+    cells = (f"{column.title} ({column.direction})", s.best.call, value, told, classical)
+    return "<tr>" + "".join(f'<td class="words">{f"<b>{escape(c)}</b>" if i == 1 else escape(c)}</td>' for i, c in enumerate(cells)) + "</tr>"
 
 
 def card(arena: Arena, made: Board, line: Line, own: Sequence[Result], shows: Shows) -> str:

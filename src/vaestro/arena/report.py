@@ -1,11 +1,11 @@
 """One self-contained page of an arena: the board, what every entry is and does, and the protocol; no script, no font, no request."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from vaestro.arena import page
+from vaestro.arena import page, plots
 from vaestro.arena import result as results
 from vaestro.arena.board import Board, Entry, board, load
 from vaestro.arena.figures import intervals
@@ -31,10 +31,13 @@ def html(arena: Arena) -> str:
     """The page."""
     made = board(arena.folder)
     entries = {e.result.id: e for e in (load(arena, p) for p in arena.results)}
+    shows = {i: results.arrays(arena.folder / "results", e.result, "show") for i, e in entries.items() if e.result.status == "done"}
     style = (files("vaestro.arena") / "report.css").read_text(encoding="utf-8")
     meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     head = f"{meta}<title>{escape(made.title)}</title><style>{style}</style>"
-    body = "\n".join([_top(made), _table(made), page.best(made), _entries(arena, made, entries), page.protocol(arena, made, entries)])
+    own = list(entries.values())
+    parts = [_top(made), page.plain(made, own), _table(made), _figures(made, own, shows), page.criteria_table(made, own)]
+    body = "\n".join([*parts, _entries(arena, made, entries, shows), page.protocol(arena, made, entries)])
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body><main>\n{body}\n</main></body></html>\n'
 
 
@@ -51,10 +54,20 @@ def _table(made: Board) -> str:
     return f'<h2>The board</h2><p class="note">{escape(made.rule)} {PAIRED}</p><div class="scroll">{intervals(made)}</div>{page.table(made)}'
 
 
-def _entries(arena: Arena, made: Board, entries: Mapping[str, Entry]) -> str:
+def _figures(made: Board, entries: Sequence[Entry], shows: Mapping[str, page.Arrays]) -> str:
+    """Entries in planes, and scores by class where rows have labels."""
+    planes = plots.rate_distortion(made) + plots.quality_and_time(made)
+    found = plots.labels_of(list(shows.values()), made.rows)
+    classes = plots.by_class(made, entries, *found) if found else ""
+    if not planes + classes:
+        return ""
+    hollow = '<p class="note">Bars are 95 % intervals; hollow points are classical rows.</p>' if planes else ""
+    return f'<h2>In pictures</h2><div class="planes">{planes}</div>{hollow}{classes}'
+
+
+def _entries(arena: Arena, made: Board, entries: Mapping[str, Entry], shows: Mapping[str, page.Arrays]) -> str:
     cards = []
     for line in made.lines:
         own = [entries[i].result for i in line.ids]
-        shows = {r.seed: results.arrays(arena.folder / "results", r, "show") for r in own if r.status == "done"}
-        cards.append(page.card(arena, made, line, own, shows))
+        cards.append(page.card(arena, made, line, own, {r.seed: shows[r.id] for r in own if r.id in shows}))
     return f"<h2>The entries</h2>{''.join(cards)}"
