@@ -33,7 +33,7 @@ def bar(to: Console) -> Iterator[Watch]:
         task = progress.add_task("fitting")
 
         def watch(line: Line) -> None:
-            said = f"fitting: log p(z) {line['log_density']:.3f}, best {line['best']:.3f} nats"
+            said = f"fitting: validation latents {line['merit']:.3f}, best {line['best']:.3f} nats"
             progress.update(task, completed=line["step"], total=line["total"], description=said)
 
         yield watch

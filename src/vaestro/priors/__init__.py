@@ -6,6 +6,7 @@ from vaestro.priors.binary import BernoulliPrior
 from vaestro.priors.chains import CommittedChain, GaussianChain
 from vaestro.priors.codes import UniformCodes, UniformOneHot
 from vaestro.priors.diffusion import Diffusion
+from vaestro.priors.energy import Energy
 from vaestro.priors.exemplar import Exemplar, LeaveOneOut
 from vaestro.priors.flows import flow, maf, spline
 from vaestro.priors.mixtures import DiagonalMixture, FullMixture, GaussianMixture, Vamp, full_mixture, gaussian_mixture, responsibilities, vamp
@@ -21,6 +22,7 @@ __all__ = [
     "CommittedChain",
     "DiagonalMixture",
     "Diffusion",
+    "Energy",
     "Exemplar",
     "FullMixture",
     "GaussianChain",

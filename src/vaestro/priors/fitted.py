@@ -55,6 +55,13 @@ def fit(prior: nn.Module, rows: Tensor, held: Tensor, descend: Descend) -> dict[
     return descend(prior)
 
 
+@singledispatch
+def lesson(prior: nn.Module, z: Tensor) -> Tensor:
+    """What a fit by gradients minimises at latents `z` [n, *event], and held-out ones are judged by: [n], -log p(z) in nats unless its type says else. Open."""
+    loss: Tensor = -prior().log_prob(z)
+    return loss
+
+
 class Reshaped(nn.Module):
     """A prior over vectors, shown in another shape of as many numbers."""
 

@@ -17,7 +17,7 @@ from vaestro.evaluation.scope import device_of, evaluating, forked
 from vaestro.models import M2
 from vaestro.plays import Clock, Move
 from vaestro.priors import PRIORS
-from vaestro.priors.fitted import FITTED, Latents, fit, over_vectors, replaceable
+from vaestro.priors.fitted import FITTED, Latents, fit, lesson, over_vectors, replaceable
 from vaestro.recipes import RECIPES, Call, Recipe, Training, parse
 from vaestro.recipes.book import ANY, NEAR, Entry
 from vaestro.registry import Registry
@@ -177,30 +177,36 @@ def log_density(prior: nn.Module, z: Tensor) -> float:
     return float(torch.cat([dist.log_prob(part) for part in z.split(SCORED)]).double().mean())
 
 
+@torch.no_grad()
+def merit(prior: nn.Module, z: Tensor) -> float:
+    """Minus the mean of the prior's own lesson over latents [n, *event]: the mean of log p(z), unless its type is taught otherwise; nats."""
+    return -float(torch.cat([lesson(prior, part) for part in z.split(SCORED)]).double().mean())
+
+
 def descend(prior: nn.Module, rows: Tensor, held: Tensor, how: tuple[Effort, Watch]) -> dict[str, Any]:
-    """Maximum likelihood of latents `rows` by gradients; keeps the numbers that were best on `held`, and stops when these get no better."""
+    """Descent on the prior's `lesson` at latents `rows`; keeps the numbers that were best on `held`, and stops when these get no better."""
 
     def play(parts: nn.ModuleDict, batch: Batch, clock: Clock) -> Iterator[Move]:
         z = batch["z"]
         assert isinstance(z, Tensor)
-        yield Move("prior", -parts["prior"]().log_prob(z))
+        yield Move("prior", lesson(parts["prior"], z))
 
     effort, watch = how
     training, z = effort.training, held[torch.randperm(len(held), device=held.device)[:SCORED]]
     loop = Loop(Recipe(nn.ModuleDict({"prior": prior}), play, {"prior": ("prior",)}, training), effort.seed, effort.steps, rows.device)
     batches = Batches(len(rows), training.batch, effort.seed, rows.device)
-    best, kept, waited, every = log_density(prior, z), _copied(prior), 0, max(1, effort.steps // CHECKS)
+    best, kept, waited, every = merit(prior, z), _copied(prior), 0, max(1, effort.steps // CHECKS)
     while loop.n < effort.steps and (training.patience is None or waited < training.patience):
         index = batches.batch_index(loop.n)
         loop.step(lambda index=index: {"z": rows[index]})  # type: ignore[misc]
         if loop.n % every and loop.n < effort.steps:
             continue
         with loop.averaged():
-            now = log_density(prior.eval(), z)
+            now = merit(prior.eval(), z)
             better = now > best
             best, kept, waited = (now, _copied(prior), 0) if better else (best, kept, waited + 1)
         prior.train()
-        watch({"step": loop.n, "total": effort.steps, "log_density": now, "best": best, **loop.flush()})
+        watch({"step": loop.n, "total": effort.steps, "merit": now, "best": best, **loop.flush()})
     with torch.no_grad():
         for name, w in weights(prior).items():
             w.copy_(kept[name])
