@@ -40,14 +40,16 @@ def killed(of: Path, arena: Path, kills: int, rng: np.random.Generator) -> dict[
     """Kill workers and runners at random moments, then let the fleet finish; how often each was hit."""
     hit = {"worker": 0, "runner": 0, "sessions": 1, "results when the killing ended": 0}
     command = [sys.executable, "-c", RUNNER, str(of), str(arena), *CALLS]
-    runner = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    said = (arena.parent / "said.txt").open("w+")
+    runner = subprocess.Popen(command, stderr=said)
     deaths = 0  # of workers in this session: a runner gives a job up after some
     while sum(hit[k] for k in ("worker", "runner")) < kills:
         while runner.poll() is None and not psutil.Process(runner.pid).children():
             time.sleep(0.05)  # a runner that is killed before it has workers proves nothing
-        time.sleep(rng.uniform(0.2, 10.0))
+        time.sleep(rng.uniform(0.2, 6.0))
         if runner.poll() is not None:
-            raise RuntimeError(f"the fleet ended with {runner.returncode} after {hit}; give it more --steps")
+            said.seek(0)
+            raise RuntimeError(f"the fleet ended with {runner.returncode} after {hit}; give it more --steps, or read: {said.read()[-2000:]}")
         workers = psutil.Process(runner.pid).children()
         if workers and rng.random() < 0.75 and deaths < PATIENCE - 1:
             workers[rng.integers(len(workers))].kill()
@@ -59,7 +61,7 @@ def killed(of: Path, arena: Path, kills: int, rng: np.random.Generator) -> dict[
             hit["runner"] += 1
             hit["sessions"] += 1
             deaths = 0
-            runner = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            runner = subprocess.Popen(command, stderr=said)
     hit["results when the killing ended"] = len(list((arena / "results").glob("*.json")))
     if runner.wait() != 0:
         raise RuntimeError(f"the last session ended with {runner.returncode}")
