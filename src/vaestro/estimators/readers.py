@@ -1,0 +1,143 @@
+"""How an estimator reads X: numbers are standardised, frames of mixed columns become rows of a table; and how rows are written again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaestro.data.kinds import Array
+from vaestro.data.prepare.frames import is_frame
+from vaestro.data.prepare.tables import from_table, rows_of_table, unpacked
+from vaestro.data.schema import Field, Measured, Real, Table
+from vaestro.errors import UsageError
+
+Held: TypeAlias = NDArray[np.float32]
+
+
+class Refused(UsageError, ValueError):
+    """What an estimator cannot do with its data or parameters: a UsageError that scikit-learn, too, knows for what it is."""
+
+
+def is_mixed(X: object, columns: Mapping[str, str] | None) -> bool:
+    """Whether X is a frame to be read column by column: one whose columns are declared, or of which one at least holds no numbers."""
+    if not is_frame(X):
+        return False
+    import narwhals
+
+    native: Any = X
+    return bool(columns) or not all(kind.is_numeric() for kind in narwhals.from_native(native, eager_only=True).schema.values())
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Columns of numbers, held as (x - loc) / scale in float32: loc is the mean, scale the standard deviation, 1 where a column is constant."""
+
+    loc: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    @classmethod
+    def of(cls, X: Array) -> "Numbers":
+        """Learn centres and scales from rows [n, columns]; NaN is passed over. Raises Refused for a column without an entry."""
+        X = X.astype(np.float64)
+        empty = np.isnan(X).all(0)
+        if empty.any():
+            raise Refused(f"column {int(empty.argmax())} of X has no entry that was seen, so nothing can be learnt of it; leave it out")
+        top = np.nanmax(np.abs(X), 0)
+        top = np.where(top > 0, top, 1.0)  # squares of huge numbers would overflow
+        loc, spread = np.nanmean(X / top, 0), np.nanstd(X / top, 0)
+        spread = np.where(spread > 1e-9, spread, 1 / top)
+        return cls(tuple((loc * top).tolist()), tuple((spread * top).tolist()))
+
+    @property
+    def field(self) -> Field:
+        """The field that models describe."""
+        return Field("x", Real(), (len(self.loc),))
+
+    @property
+    def log_volume(self) -> float:
+        """ln |dx / d held|, which a log density of held numbers is too large by, in nats."""
+        return float(np.log(self.scale).sum())
+
+    def pack(self, X: Array) -> Held:
+        """Rows as they are held; numbers of more than 1e15 deviations are held as that many, so that their squares are still numbers."""
+        held = (X.astype(np.float64) - np.array(self.loc)) / np.array(self.scale)
+        return np.asarray(np.clip(held, -1e15, 1e15), dtype=np.float32)
+
+    def unpack(self, held: Array) -> Array:
+        """Held rows in their own units, float64."""
+        return np.asarray(held.astype(np.float64) * np.array(self.scale) + np.array(self.loc))
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `reader_of` turns back into an equal reader."""
+        return {"is": type(self).__name__, "loc": list(self.loc), "scale": list(self.scale)}
+
+
+@dataclass(frozen=True)
+class Gapped(Numbers):
+    """Columns of numbers with gaps: a table of measured columns, in which NaN was not seen."""
+
+    @property
+    def field(self) -> Field:
+        """The field that models describe."""
+        columns = tuple(Measured(f"x{i}", loc, scale) for i, (loc, scale) in enumerate(zip(self.loc, self.scale, strict=True)))
+        return Field("x", Table(columns), (len(columns),))
+
+    @property
+    def log_volume(self) -> float:
+        """Nothing: a table's densities are those of its own units."""
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A frame of columns of several kinds."""
+
+    field: Field
+
+    @classmethod
+    def of(cls, X: Any, columns: Mapping[str, str] | None) -> "Mixed":
+        """Find the kinds of the columns, or take those declared; centres and scales are those of all rows given."""
+        return cls(from_table(X, columns, test=X).schema["x"])
+
+    @property
+    def log_volume(self) -> float:
+        """Nothing: a table's densities are those of its own units."""
+        return 0.0
+
+    def pack(self, X: Any) -> Held:
+        """Rows as they are held; raises UsageError for columns that lack and values that a column cannot hold."""
+        return rows_of_table(self.field, X)[0]
+
+    def unpack(self, held: Array) -> Any:
+        """Held rows as a frame of polars, in their own units, names and types."""
+        assert isinstance(self.field.kind, Table), "frames are tables"
+        return unpacked(self.field.kind, held)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; the columns themselves stand in the schema of the run."""
+        return {"is": "Mixed"}
+
+
+Reader: TypeAlias = Numbers | Mixed
+READERS: dict[str, type[Numbers]] = {"Numbers": Numbers, "Gapped": Gapped}
+
+
+def reader_of(data: Mapping[str, Any], field: Field) -> Reader:
+    """The reader that `to_json` wrote, for a run of this field; raises UsageError for one that this version does not know."""
+    if data.get("is") == "Mixed":
+        return Mixed(field)
+    if data.get("is") not in READERS:
+        raise UsageError(f"the estimator reads its rows by {data.get('is')!r}, which this version does not know; use the version that saved it")
+    return READERS[str(data["is"])](tuple(map(float, data["loc"])), tuple(map(float, data["scale"])))
+
+
+def like(X: Any, frame: Any) -> Any:
+    """A frame of polars in the library that X comes from."""
+    import narwhals
+
+    native = narwhals.from_native(X, eager_only=True)
+    if native.implementation.is_polars():
+        return frame
+    return narwhals.from_dict({name: frame[name].to_list() for name in frame.columns}, backend=native.implementation).to_native()
