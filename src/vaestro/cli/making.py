@@ -21,6 +21,7 @@ def generate(
     out: Out = Path("grid.png"),
     seed: Seed = 0,
     given: GivenTexts = None,
+    temperature: Annotated[float, typer.Option(help="Of the prior: its spread times this; below 1 rows are more usual.")] = 1.0,
     sample: Annotated[bool, typer.Option("--sample", help=NOISE)] = False,
     own: Own = None,
 ) -> None:
@@ -38,7 +39,7 @@ def generate(
     of, said = opened(run, own), texts(given or [])
     n, columns = arranged(of, n, said, USUAL)
     with progress() as told, watched(told):
-        rows = draws(of, n, seed, said) if sample else means(of, n, seed, said)
+        rows = (draws if sample else means)(of, n, seed, said, temperature)
     wrote(out, f"{n} {'samples' if sample or is_drawn(of.field) else 'means'} of {of.name}", write(out, of.field, rows, columns))
 
 

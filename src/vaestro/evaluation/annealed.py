@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -96,14 +96,14 @@ def _refuse(name: str, latents: dict[str, Distribution], observed: dict[str, Dis
     for site, law in latents.items():
         if is_discrete(law):
             raise UsageError(f"the latents {site!r} of {name} are discrete, and annealing moves along gradients; use nll, by importance sampling")
-        if not _everywhere(law):
+        if not everywhere(law):
             raise UsageError(f"the latents {site!r} of {name} do not fill a space of real numbers, in which annealing moves; use nll, by importance sampling")
     for site, law in (latents | observed).items():
         if not normalised(law):
             raise UsageError(f"{name} has no density: what it says of {site!r} does not integrate to one; use reconstruction error instead")
 
 
-def _everywhere(law: Distribution) -> bool:
+def everywhere(law: Distribution) -> bool:
     """Whether a law puts density on all real numbers; one that does not declare its support is taken to."""
     try:
         support = law.support
@@ -114,6 +114,14 @@ def _everywhere(law: Distribution) -> bool:
     return isinstance(support, REAL)
 
 
+@runtime_checkable
+class Heights(Protocol):
+    """What chains move on: log p(z) and the log of what the prior is weighed by, such as log p(x | z), [k, b], at z [k, b, numbers]."""
+
+    def __call__(self, z: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Both, with gradients to z."""
+
+
 class State(NamedTuple):
     """Where the chains stand: z [k, b, numbers], log p(z) and log p(x | z) [k, b]."""
 
@@ -122,7 +130,7 @@ class State(NamedTuple):
     likelihood: Tensor
 
 
-def _look(joint: Joint, z: Tensor, beta: float) -> tuple[State, Tensor, Tensor]:
+def _look(joint: Heights, z: Tensor, beta: float) -> tuple[State, Tensor, Tensor]:
     """The state at z, log p(z) + beta log p(x | z), and its slope."""
     z = z.detach().requires_grad_()
     with torch.enable_grad():
@@ -132,7 +140,7 @@ def _look(joint: Joint, z: Tensor, beta: float) -> tuple[State, Tensor, Tensor]:
     return State(z.detach(), prior.detach(), likelihood.detach()), height.detach(), slope
 
 
-def move(joint: Joint, at: State, beta: float, size: Tensor, leaps: int) -> tuple[State, Tensor]:
+def move(joint: Heights, at: State, beta: float, size: Tensor, leaps: int) -> tuple[State, Tensor]:
     """One Hamiltonian move that leaves p(z) p(x | z)^beta as it is, and where it was accepted, [k, b] (Neal 2011, section 3).
 
     Leaps are 0.3 to 1 times `size` [b], drawn anew for each chain: of one size, moves about half a period long would do no more than change signs.

@@ -1,5 +1,6 @@
 """New rows from the prior."""
 
+import math
 import warnings
 from collections.abc import Callable
 from functools import singledispatch
@@ -8,15 +9,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vaestro.core import Draw
+from vaestro.core import Batch, Choose, Draw, Site, take
+from vaestro.core import run as interpret
 from vaestro.data.schema import Field, Kind, Table
-from vaestro.errors import Caveat
+from vaestro.errors import Caveat, UsageError
 from vaestro.models import conditions_of
 from vaestro.recipes import RECIPES
 from vaestro.seeds import mix
 from vaestro.training.runs import Run
 from vaestro.uses.completing import conditioned
 from vaestro.uses.given import Given, all_classes, of_columns, settle
+from vaestro.uses.spread import tempered
 
 
 def caveat(run: Run) -> str:
@@ -34,13 +37,28 @@ def _warn(run: Run) -> None:
         warnings.warn(said, Caveat, stacklevel=3)
 
 
-def _dreams(run: Run, n: int, seed: int, given: Given | None, read: Callable[[Draw], Tensor]) -> Tensor:
+def _dreams(run: Run, n: int, seed: int, given: Given | None, read: Callable[[Draw], Tensor], temperature: float = 1.0) -> Tensor:
     """What `read` sees in `n` dreams under a seed, torch's own generator left alone; it reads there, for a mean may draw too, where it is an estimate."""
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise UsageError(f"a temperature of {temperature} is none; give a positive number: 1 is the prior, less stays nearer its middle")
     values = settle(run, n, all_classes(run, n, given))
     told = {name: values.pop(name) for name in conditions_of(run.model) if name in values}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(seed, 7))
-        return read(run.model.generate(n, values, told or None)["x"])
+        if temperature == 1:
+            return read(run.model.generate(n, values, told or None)["x"])
+        with torch.no_grad():
+            return read(interpret(run.model.program(told or None), _warmed(n, values, temperature, run.model.observed))["x"])
+
+
+def _warmed(n: int, values: Batch, temperature: float, observed: tuple[str, ...]) -> Choose:
+    """Answers every latent that is not given by a draw of its prior at a temperature, and data as they are."""
+
+    def choose(site: Site) -> Draw:
+        told = site.name in values or site.name in observed
+        return take(site if told else site._replace(prior=tempered(site.prior, temperature), posterior=None), (n,), values.get(site.name))
+
+    return choose
 
 
 @singledispatch
@@ -60,26 +78,35 @@ def is_drawn(field: Field) -> bool:
     return isinstance(field.kind, Table)
 
 
-def generate(run: Run, n: int = 16, seed: int = 0, given: Given | None = None) -> Float[Tensor, "n ..."]:
+def generate(run: Run, n: int = 16, seed: int = 0, given: Given | None = None, temperature: float = 1.0) -> Float[Tensor, "n ..."]:
     """The mean of p(x | z) at `n` draws z ~ p(z): [n, *shape] in unit values, as the field's pictures are usually shown; of a table, whole samples.
 
     `given` are values of fields that the model is told, or of sites beside x: `{"label": 7}`, a class by number or name, one value or n of them. A model that
     is told a class and is given none makes as many of each, in order; other conditions are those of training rows. Columns of a table may be given, too: the
-    rest is drawn from p(rest | those), by importance resampling (`complete`). Raises UsageError for what cannot be given; warns with a Caveat where nothing
-    ever made the codes of the model follow its prior, as in a plain autoencoder.
+    rest is drawn from p(rest | those), by importance resampling (`complete`). `temperature` multiplies the spread of the prior (`tempered`), in a hierarchy
+    that of each level: below 1 rows are more usual and less different. Raises UsageError for what cannot be given, a temperature that is not positive, or
+    one that has no meaning for the prior; warns with a Caveat where nothing ever made the codes of the model follow its prior, as in a plain autoencoder.
     """
     _warn(run)
     columns, others = of_columns(run.field, given)
-    return conditioned(run, n, columns, seed, others) if columns else means(run, n, seed, given)
+    return conditioned(run, n, columns, seed, _usual(others, temperature)) if columns else means(run, n, seed, given, temperature)
 
 
-def means(run: Run, n: int, seed: int = 0, given: Given | None = None) -> Float[Tensor, "n ..."]:
+def _usual(others: Given, temperature: float) -> Given:
+    if temperature != 1:
+        raise UsageError("rows given some columns come from the posterior, which has no temperature; leave the temperature or the columns out")
+    return others
+
+
+def means(run: Run, n: int, seed: int = 0, given: Given | None = None, temperature: float = 1.0) -> Float[Tensor, "n ..."]:
     """`generate` without a warning, for those who compare models and know."""
-    return _dreams(run, n, seed, given, lambda x: dreamt(run.field.kind, x))
+    return _dreams(run, n, seed, given, lambda x: dreamt(run.field.kind, x), temperature)
 
 
-def sample(run: Run, n: int = 16, seed: int = 0, given: Given | None = None) -> Float[Tensor, "n ..."]:
-    """Whole samples x ~ p(x | z), z ~ p(z), with the likelihood's own noise: [n, *shape] in unit values. `given` as `generate` has it."""
+def sample(run: Run, n: int = 16, seed: int = 0, given: Given | None = None, temperature: float = 1.0) -> Float[Tensor, "n ..."]:
+    """Whole samples x ~ p(x | z), z ~ p(z), with the likelihood's own noise: [n, *shape] in unit values. `given` and `temperature` as `generate` has them."""
     _warn(run)
     columns, others = of_columns(run.field, given)
-    return conditioned(run, n, columns, seed, others) if columns else _dreams(run, n, seed, given, lambda x: x.value)
+    if columns:
+        return conditioned(run, n, columns, seed, _usual(others, temperature))
+    return _dreams(run, n, seed, given, lambda x: x.value, temperature)

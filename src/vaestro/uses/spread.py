@@ -1,0 +1,120 @@
+"""Distributions made narrower or wider: a prior at a temperature, and a posterior that fades into the prior."""
+
+import math
+from functools import singledispatch
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent, MixtureSameFamily, MultivariateNormal, Normal, OneHotCategorical
+
+from vaestro.core import Shape
+from vaestro.errors import UsageError
+from vaestro.evaluation.annealed import everywhere
+from vaestro.families.base import is_discrete
+from vaestro.flows import FlowDistribution
+from vaestro.priors.mixtures import DiagonalMixture
+from vaestro.uses.latents import drawn, middle_of
+
+
+@singledispatch
+def tempered(dist: Distribution, temperature: float) -> Distribution:
+    """The distribution with its spread multiplied by `temperature`: scales of Gaussians, of each component of a mixture, of the base of a flow; logits / t.
+
+    Open. Raises UsageError where a spread has no meaning.
+    """
+    raise UsageError(f"a temperature has no meaning for the law {type(dist).__name__}, whose spread is no scale; leave it out, or use standard_normal or gmm")
+
+
+@tempered.register
+def _(dist: Normal, temperature: float) -> Distribution:
+    return Normal(dist.loc, dist.scale * temperature, validate_args=False)
+
+
+@tempered.register
+def _(dist: Independent, temperature: float) -> Distribution:  # type: ignore[type-arg]
+    return Independent(tempered(dist.base_dist, temperature), dist.reinterpreted_batch_ndims, validate_args=False)
+
+
+@tempered.register
+def _(dist: MultivariateNormal, temperature: float) -> Distribution:
+    return MultivariateNormal(dist.loc, scale_tril=dist.scale_tril * temperature, validate_args=False)
+
+
+@tempered.register
+def _(dist: DiagonalMixture, temperature: float) -> Distribution:
+    return DiagonalMixture(dist.logits, dist.loc, dist.scale * temperature).expand(dist.batch_shape)
+
+
+@tempered.register
+def _(dist: MixtureSameFamily, temperature: float) -> Distribution:
+    return MixtureSameFamily(dist.mixture_distribution, tempered(dist.component_distribution, temperature), validate_args=False)
+
+
+@tempered.register
+def _(dist: FlowDistribution, temperature: float) -> Distribution:
+    return FlowDistribution(tempered(dist.base, temperature), dist.bijection, dist.context, tuple(dist.event_shape))
+
+
+@tempered.register(Categorical)
+@tempered.register(OneHotCategorical)
+@tempered.register(Bernoulli)
+def _(dist: Categorical | OneHotCategorical | Bernoulli, temperature: float) -> Distribution:
+    return type(dist)(logits=dist.logits / temperature, validate_args=False)
+
+
+@singledispatch
+def faded(q: Distribution, p: Distribution, s: float) -> Distribution | None:
+    """q^(1/s^2), normalised, for 0 < s <= 1, and q^(1/s^2) p^(1 - 1/s^2) above; None where that has no closed form. Open.
+
+    Of a Gaussian it is N(mu, s^2 sigma^2) up to 1; above, precisions and their means are weighed by 1/s^2 and 1 - 1/s^2. Where q is p(z | x) it is the
+    posterior of data that weigh 1/s^2 as much: of a Gaussian likelihood, of noise s times as wide.
+    """
+    return None
+
+
+@faded.register
+def _(q: Normal, p: Distribution, s: float) -> Distribution | None:
+    if s <= 1:
+        return Normal(q.loc, q.scale * s, validate_args=False)
+    if not isinstance(p, Normal):
+        return None
+    share = 1 / s**2
+    own, other = share / q.scale.square(), (1 - share) / p.scale.square()
+    return Normal((own * q.loc + other * p.loc) / (own + other), (own + other).rsqrt(), validate_args=False)
+
+
+@faded.register
+def _(q: Independent, p: Distribution, s: float) -> Distribution | None:  # type: ignore[type-arg]
+    dims = q.reinterpreted_batch_ndims
+    if s > 1 and not (isinstance(p, Independent) and p.reinterpreted_batch_ndims == dims):
+        return None
+    base = faded(q.base_dist, p.base_dist if isinstance(p, Independent) else p, s)
+    return None if base is None else Independent(base, dims, validate_args=False)
+
+
+@faded.register(Categorical)
+@faded.register(OneHotCategorical)
+@faded.register(Bernoulli)
+def _(q: Categorical | OneHotCategorical | Bernoulli, p: Distribution, s: float) -> Distribution | None:
+    share = 1 / s**2
+    if s <= 1:
+        return type(q)(logits=q.logits * share, validate_args=False)
+    return type(q)(logits=share * q.logits + (1 - share) * p.logits, validate_args=False) if isinstance(p, type(q)) else None
+
+
+def around(q: Distribution, p: Distribution, s: float, lead: Shape) -> Tensor:
+    """A draw of `faded`, [*lead, *event]: at s = 0 the centre of q, at 1 a draw of it, at infinity one of the prior p.
+
+    Where `faded` has no closed form and values fill a space, up to 1 the draw of q is moved towards its centre: c + s (z - c). Raises UsageError for the rest.
+    """
+    centre = None if is_discrete(q) else middle_of(q)
+    if s == 0:
+        return drawn(q, lead) if centre is None else centre.expand(*lead, *p.event_shape)
+    if s == 1 or math.isinf(s):
+        return drawn(p if math.isinf(s) else q, lead)
+    law = faded(q, p, s)
+    if law is not None:
+        return drawn(law, lead)
+    if s < 1 and centre is not None and everywhere(p):
+        return torch.lerp(centre.expand(*lead, *p.event_shape), drawn(q, lead), s)
+    raise UsageError(f"a posterior {type(q).__name__} beside a prior {type(p).__name__} has no law between them at noise {s:g}; give 0, 1 or inf, or use vae")
