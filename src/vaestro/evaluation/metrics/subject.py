@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaestro.codes import numbered
-from vaestro.core import Batch, Draw, Model, Site, Trace, centre, content, draw, run, take
+from vaestro.core import Batch, Choose, Draw, Model, Site, Trace, centre, content, draw, run, take
 from vaestro.data.schema import Binary, Count, Field, Kind
 from vaestro.errors import UsageError
 from vaestro.evaluation.judge import Features
@@ -49,7 +49,7 @@ class Pair(NamedTuple):
 class Reconstructions:
     """What a pass of every row through the model leaves: numbers per row, float64."""
 
-    squared_error: Rows  # mean over the row's numbers of (x - x')^2, unit values
+    squared_error: Rows  # mean over the row's numbers that were seen of (x - x')^2, unit values
     means: np.ndarray  # [n, latents]: posterior means (or draws), sites side by side
     high_data: Rows  # power at high frequencies; empty where the field is no picture
     high_reconstruction: Rows
@@ -113,7 +113,9 @@ class Subject:
         """Every row through the posterior's mean and back."""
 
         def read(way: Way) -> tuple[Tensor, ...]:
-            error = (way.row.double() - way.back.double()).square().flatten(1).mean(1)
+            seen = ~way.row.isnan()  # of a table, an entry that was not seen has no error
+            gap = torch.where(seen, way.row.double() - way.back.double(), 0.0)
+            error = gap.square().flatten(1).sum(1) / seen.flatten(1).sum(1).clamp(min=1)
             powers = [high_power(v) if is_picture(self.field) else error.new_zeros(0) for v in (way.row, way.back)]
             return error, way.codes, *powers
 
@@ -217,6 +219,11 @@ def mean_of(drawn: Draw, name: str) -> Tensor:
 
 def central(model: Model, batch: Batch) -> Trace:
     """A run in which every latent takes its posterior's mean, or a draw where there is none; observed fields are given. Numbers are shaped [b]."""
+    return run(model.program(batch), centring(model, batch))
+
+
+def centring(model: Model, batch: Batch) -> Choose:
+    """Answers every latent site by its posterior's mean, or a draw where there is none; observed fields are given."""
     given = {n: batch[n] for n in model.observed if n in batch}
     rows = len(content(next(iter(batch.values()))))
 
@@ -226,7 +233,7 @@ def central(model: Model, batch: Batch) -> Trace:
         value = mean_or_draw(site.posterior).expand(rows, *site.posterior.event_shape)
         return Draw(value, site.prior, site.posterior, 0.0, 0.0, False)
 
-    return run(model.program(batch), choose)
+    return choose
 
 
 @singledispatch

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from vaestro.data.schema import Measured, Table
+from vaestro.errors import UsageError
 from vaestro.evaluation.likelihood import Rows
 from vaestro.evaluation.metrics.subject import Subject
 from vaestro.evaluation.outliers.base import OUTLIER_SCORES, OutlierScore
@@ -28,7 +30,13 @@ def reconstruction(rows: Subject, usual: Subject) -> Rows:
 
 
 def squared_error(rows: Subject, usual: Subject) -> Rows:
-    """The mean squared difference of a row's numbers and their reconstruction; any model with a posterior has it, density or not."""
+    """The mean squared difference of a row's numbers and their reconstruction; any model with a posterior has it, density or not.
+
+    Raises UsageError for tables with columns that are not measured, such as categories, whose numbers have no distance.
+    """
+    kind = rows.field.kind
+    if isinstance(kind, Table) and (named := [c.name for c in kind.columns if not isinstance(c, Measured)]):
+        raise UsageError(f"columns {', '.join(named[:3])} are not measured, so their values have no distance; use elbo or reconstruction, in nats")
     return rows.reconstructions.squared_error
 
 
