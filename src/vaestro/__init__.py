@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vaestro.training.diagnosis import diagnose
     from vaestro.uses.classify import classify
     from vaestro.uses.cluster import cluster
+    from vaestro.uses.detect import detect
     from vaestro.uses.evaluate import evaluate
     from vaestro.uses.fitting import fit_prior
     from vaestro.uses.generate import generate, sample
@@ -40,6 +41,7 @@ _HOMES = {
     "vaestro.training.diagnosis": ("diagnose",),
     "vaestro.uses.classify": ("classify",),
     "vaestro.uses.cluster": ("cluster",),
+    "vaestro.uses.detect": ("detect",),
     "vaestro.uses.evaluate": ("evaluate",),
     "vaestro.uses.fitting": ("fit_prior",),
     "vaestro.uses.generate": ("generate", "sample"),
@@ -61,6 +63,7 @@ __all__ = [
     "VaestroError",
     "classify",
     "cluster",
+    "detect",
     "diagnose",
     "embed",
     "evaluate",

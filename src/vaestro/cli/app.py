@@ -9,6 +9,7 @@ from vaestro.cli import panels
 from vaestro.cli.arena import app as arena
 from vaestro.cli.book import list_all, show
 from vaestro.cli.data import app as data
+from vaestro.cli.detecting import detect
 from vaestro.cli.looking import compare, diagnose, evaluate, runs
 from vaestro.cli.making import export, generate, impute, reconstruct
 from vaestro.cli.shared import Commands
@@ -41,7 +42,7 @@ def options(version: Annotated[bool, typer.Option("--version", callback=_version
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (train, resume, fit_prior, search),
     "Judge": (evaluate, diagnose, compare, panels.panel, runs),
-    "Use": (generate, reconstruct, impute, export),
+    "Use": (generate, reconstruct, impute, detect, export),
     "Know": (list_all, show),
 }
 for panel, commands in PANELS.items():
