@@ -9,7 +9,7 @@ TINY = [
     VAETransformer("vae:hidden=8", steps=3),
     VAEDensity("vae:hidden=8", latents=2, steps=3, samples=4),
     VAEDetector("vae:hidden=8", latents=2, steps=3, samples=4),
-    VAEClusterer(3, recipe="vamp:hidden=16,learning_rate=0.05", latents=2, steps=40),
+    VAEClusterer(3, recipe="vamp:hidden=32,learning_rate=0.02", latents=2, steps=30),
     VAEImputer("vae:hidden=8", latents=2, steps=3, draws=3, samples=5),
     VAEClassifier("m2:hidden=16,width=8,learning_rate=0.05", latents=2, steps=20),
 ]

@@ -20,7 +20,7 @@ from vaestro.data.memory import from_arrays
 from vaestro.data.schema import Category, Kind
 from vaestro.data.store import Dataset
 from vaestro.errors import UsageError
-from vaestro.estimators.readers import Gapped, Held, Mixed, Numbers, Reader, Refused, is_mixed
+from vaestro.estimators.readers import Gapped, Held, Mixed, Numbers, Reader, Refused, is_mixed, reader_of
 from vaestro.estimators.saving import fitted_run, packed_run, read_folder, write_folder
 from vaestro.evaluation.scope import forked
 from vaestro.recipes import Call, call_of
@@ -107,8 +107,12 @@ class VAEEstimator(BaseEstimator):  # type: ignore[misc]
         return {k: v for k, v in {"latents": self.latents, "batch": self.batch_size}.items() if v is not None}
 
     def _call(self) -> Call:
-        call = to_call(self.recipe)
-        return call_of(call.entry, call.keywords | call.training | self._keywords())
+        """The recipe with what the parameters say of it; raises Refused for what is misspelt or out of range."""
+        try:
+            call = to_call(self.recipe)
+            return call_of(call.entry, call.keywords | call.training | self._keywords())
+        except UsageError as error:
+            raise Refused(str(error)) from None
 
     def _checked(self, X: Any, reset: bool) -> Any:
         """X as an array of floats, or as it is where it is a frame of mixed columns."""
@@ -176,10 +180,11 @@ class VAEEstimator(BaseEstimator):  # type: ignore[misc]
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """Whatever `__getstate__` gave; the recipe's call is made again and its weights are filled."""
         said = dict(state)
-        if "run_" in said:
-            about, numbers = said["run_"]
-            said["run_"] = fitted_run(about, numbers, said["recipe"])
+        run = said.pop("run_", None)
         super().__setstate__(said)
+        if run is not None:
+            about, numbers = run
+            self.run_ = fitted_run(about, numbers, self._call())
 
     def to_folder(self, folder: Path | str) -> Path:
         """Save a fitted estimator as a folder, without pickle: the run itself, which every command of vaestro opens, and `estimator.json`.
@@ -203,13 +208,14 @@ class VAEEstimator(BaseEstimator):  # type: ignore[misc]
 
         Raises UsageError where the folder holds another estimator or none, VaestroError where a file was cut or altered.
         """
-        run, about, reader = read_folder(Path(folder), cls.__name__, recipe)
+        about = read_folder(Path(folder), cls.__name__)
         known = cls().get_params(deep=False)
         estimator = cls(**{n: v for n, v in about["params"].items() if n in known})
         if recipe is not None:
             estimator.recipe = recipe
-        estimator.run_, estimator._reader, estimator._seed = run, reader, int(about["seed"])
-        estimator.n_iter_ = int(run.about["done_steps"])
+        estimator.run_ = runs.open_run(Path(folder), None if recipe is None else estimator._call())
+        estimator._reader, estimator._seed = reader_of(about["reader"], estimator.run_.field), int(about["seed"])
+        estimator.n_iter_ = int(estimator.run_.about["done_steps"])
         for name, value in about["fitted"].items():
             if name in ("n_features_in_", "feature_names_in_", *cls._kept):
                 setattr(estimator, name, value)

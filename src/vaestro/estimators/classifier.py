@@ -20,8 +20,9 @@ UNLABELLED = -1
 class VAEClassifier(ClassifierMixin, VAEEstimator):  # type: ignore[misc]
     """A semi-supervised classifier: it learns q(y | x) from the rows whose class is known, and p(x) from all; -1 in y, as in scikit-learn, is an unknown class.
 
-    The recipe is `m2` (Kingma et al. 2014) unless told otherwise; `m1_m2` is the other one with classes. y says which labels there are, so the recipe's own
-    keywords `labels`, `label` and `known` are set by it. The other parameters are those of VAEEstimator. Fitted: `classes_`.
+    The recipe is `m2` (Kingma et al. 2014) unless told otherwise, with small networks and labels that weigh much (`alpha`), for log p(x) of many columns
+    outweighs them; `m1_m2` is the other one with classes. y says which labels there are, so the keywords `labels`, `label` and `known` are set by it.
+    The other parameters are those of VAEEstimator. Fitted: `classes_`.
     """
 
     _kept: ClassVar[tuple[str, ...]] = ("classes_",)
@@ -29,7 +30,7 @@ class VAEClassifier(ClassifierMixin, VAEEstimator):  # type: ignore[misc]
 
     def __init__(  # noqa: PLR0913 (the parameters of an estimator; fit looks at them)
         self,
-        recipe: Any = "m2",
+        recipe: Any = "m2:alpha=10,hidden=128,width=128",
         *,
         latents: Any = None,
         steps: Any = 2000,

@@ -9,12 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vaestro.api import to_call
 from vaestro.data.schema import Schema
 from vaestro.errors import UsageError, VaestroError
-from vaestro.estimators.readers import Reader, reader_of
 from vaestro.recipes import RECIPES, Call
-from vaestro.training import runs
 from vaestro.training.device import choose
 from vaestro.training.files import read_json, save_tensors, write_json
 from vaestro.training.loop import weights
@@ -30,18 +27,13 @@ def packed_run(run: Run) -> tuple[dict[str, Any], Numbers]:
     return run.about, {n: t.cpu().numpy() for n, t in weights(run.recipe.parts).items()}
 
 
-def fitted_run(about: dict[str, Any], numbers: Numbers, recipe: Any) -> Run:
-    """The run of `packed_run`, made by calling its recipe again; `recipe` is the estimator's own, for functions that are not in the book."""
+def fitted_run(about: dict[str, Any], numbers: Numbers, call: Call) -> Run:
+    """The run of `packed_run`, made by calling its recipe again; `call` is the estimator's own, for recipes that are not in the book."""
     schema = Schema.from_json(about["data"]["schema"])
-    cooked = call_of_run(about, recipe).cook(schema)
+    cooked = (call_in(about) if about["call"].partition(":")[0] in RECIPES else call).cook(schema)
     adopt(cooked.parts, {n: torch.from_numpy(np.array(a)) for n, a in numbers.items()})
     cooked.parts.to(choose(None if about["device"] == "cpu" else about["device"])).eval()
     return Run(Path(), about, cooked, schema)
-
-
-def call_of_run(about: dict[str, Any], recipe: Any) -> Call:
-    """The call of a run as it was then; of a recipe that is not in the book, that of `recipe`."""
-    return call_in(about) if about["call"].partition(":")[0] in RECIPES or recipe is None else to_call(recipe)
 
 
 def write_folder(folder: Path, run: Run, about: Mapping[str, Any]) -> Path:
@@ -58,8 +50,8 @@ def write_folder(folder: Path, run: Run, about: Mapping[str, Any]) -> Path:
     return folder
 
 
-def read_folder(folder: Path, name: str, recipe: Any) -> tuple[Run, dict[str, Any], Reader]:
-    """The run, the description and the reader of a folder that `write_folder` wrote for an estimator called `name`."""
+def read_folder(folder: Path, name: str) -> dict[str, Any]:
+    """The description in a folder that `write_folder` wrote for an estimator called `name`; raises UsageError for a folder of another or none."""
     if not (folder / FILE).is_file():
         raise UsageError(f"{folder} holds no estimator; save one with to_folder")
     about = read_json(folder / FILE)
@@ -70,9 +62,7 @@ def read_folder(folder: Path, name: str, recipe: Any) -> tuple[Run, dict[str, An
     lacking = {"params", "reader", "seed", "fitted"} - about.keys()
     if lacking:
         raise VaestroError(f"{folder / FILE} lacks {', '.join(sorted(lacking))}; the file was altered: restore it from a copy")
-    run = runs.open_run(folder, None if recipe is None else to_call(recipe))
-    about["fitted"] = {n: _restored(v) for n, v in about["fitted"].items()}
-    return run, about, reader_of(about["reader"], run.field)
+    return about | {"fitted": {n: _restored(v) for n, v in about["fitted"].items()}}
 
 
 def _plain(value: Any) -> Any:
