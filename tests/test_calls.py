@@ -56,6 +56,7 @@ TINY = {
     "dip_vae": "latents=3,hidden=16",
     "info_vae": "latents=3,hidden=16",
     "mmd_vae": "latents=3,hidden=16",
+    "ada_gvae": "latents=3,hidden=16",
     "joint_vae": "latents=3,hidden=16,variables=2,classes=3",
     "top_down": "width=16,latents=3",
     "ladder_vae": "latents=5x3,hidden=8x6",

@@ -30,6 +30,7 @@ from vaestro.objectives.disentangling import ESTIMATORS, INFERRED
 from vaestro.objectives.regularisers import NORMS
 from vaestro.optimizers import OPTIMIZERS, PRECISIONS
 from vaestro.plays.denoising import NOISES
+from vaestro.plays.pairs import AVERAGES
 from vaestro.posteriors import POSTERIORS
 from vaestro.posteriors.geometric import SPHERICAL
 from vaestro.priors import PRIORS
@@ -176,7 +177,7 @@ def test_links_resolve(page: Path) -> None:
 
 
 def test_every_page_is_on_the_map() -> None:
-    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / "docs" / "index.md").read_text(encoding="utf-8")))
+    linked = set(re.findall(r"\]\(([\w.-]+\.md)\)", (ROOT / "docs" / "index.md").read_text(encoding="utf-8")))
     assert {p.name for p in PAGES} - {"README.md", "index.md"} <= linked
 
 
@@ -190,6 +191,7 @@ NAMED: Mapping[str, Any] = {
     "optimiser": OPTIMIZERS, "learning-rate schedule": RATES, "precision": PRECISIONS, "keyword of training": TRAINING,
     "slope": SLOPES, "noise": NOISES, "norm of a Jacobian": NORMS, "restraint of a decoder": RESTRAINTS,
     "law of directions": SPHERICAL, "entrance": ENTRANCES, "estimator": ESTIMATORS, "covariance of inferred latents": INFERRED,
+    "average of posteriors": AVERAGES,
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from vaestro.uses.space import WIDTHS, OneOf, Real, Whole, defaults, merged, ran
 
 TINY = "vae:hidden=8"
 SCHEMA = load("digits-dynamic").schema
+PAIRED = replace(SCHEMA, fields=(*SCHEMA.fields, replace(SCHEMA["x"], name="x2")))  # for what learns from pairs
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +51,8 @@ def test_ranges_follow_from_types_and_defaults():
 @pytest.mark.parametrize("name", [e.name for e in RECIPES.values() if type(SCHEMA["x"].kind) in e.fits])
 def test_every_range_holds_the_default_and_legal_values(name):
     call = parse(name)
-    found = ranges(call, SCHEMA)
-    for key, value in defaults(call, found, SCHEMA).items():
+    found = ranges(call, PAIRED)
+    for key, value in defaults(call, found, PAIRED).items():
         r = found[key]
         ends = r.values if isinstance(r, OneOf) else (r.low, r.high)
         assert value in ends if isinstance(r, OneOf) else ends[0] <= value <= ends[1]

@@ -27,7 +27,7 @@ def play_of(name, x):
     recipe = parse(f"{name}:{TINY.get(name, 'latents=3')}").cook(toy_schema(kind, shape), 1)
     torch.manual_seed(2)
     given = x(toy_batch(kind, 4, shape)["x"])
-    more = {"label": torch.arange(4) % 2} if "label" in recipe.fields or recipe.told else {}
+    more = {"label": torch.arange(4) % 2} if "label" in recipe.fields or recipe.told else {n: toy_batch(kind, 4, shape)["x"] for n in recipe.beside}
     torch.manual_seed(3)
     return [move.loss.detach() for move in recipe.play(recipe.parts, {"x": given, **more}, Clock(1, 10))]
 

@@ -26,11 +26,11 @@ def named(name, *more):
 
 
 def rows(name, n=40):
-    """Random pictures of 28x28, of two levels where the recipe takes them, with labels for those that ask."""
+    """Random pictures of 28x28, of two levels where the recipe takes them, with labels and the other rows of pairs for those that ask."""
     generator = np.random.default_rng(0)
     levels = 2 if Binary in RECIPES[name].fits else 17 if Integer in RECIPES[name].fits else 0
     x = generator.integers(levels, size=(n, 1, 28, 28)).astype(np.uint8) if levels else generator.normal(size=(n, 1, 28, 28)).astype(np.float32)
-    return {"x": x, "label": np.arange(n) % 2}
+    return {"x": x, "label": np.arange(n) % 2, "x2": x[::-1].copy()}
 
 
 def edge(name):

@@ -126,7 +126,7 @@ class Sprites:
             for split, (rows, found) in raw.items():
                 for column, values in zip(columns, found.T, strict=True):
                     writer.append(split, column.name, values)
-                for done, block in _blocks(rows):
+                for done, block in blocks(rows):
                     progress(f"drawing the {split} pictures of {self.name}", done)
                     writer.append(split, "x", draw(block))
                 progress(f"drawing the {split} pictures of {self.name}", 1.0)
@@ -134,7 +134,8 @@ class Sprites:
         return write_dataset(self.folder, schema, fill, PrepareReport(rule=f"{self.title}. {self.rule} Licence: {self.licence}."))
 
 
-def _blocks(rows: Array) -> Iterator[tuple[float, Array]]:
+def blocks(rows: Array) -> Iterator[tuple[float, Array]]:
+    """Picture numbers in the blocks that are drawn together, each with the share that came before it."""
     for start in range(0, len(rows), BLOCK):
         yield start / len(rows), rows[start : start + BLOCK]
 

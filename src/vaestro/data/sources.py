@@ -12,6 +12,7 @@ from vaestro.data.cache import Progress, cache_folder, silent
 from vaestro.data.dsprites import SPRITES, Sprites
 from vaestro.data.fetch import Origin
 from vaestro.data.kinds import Array, Encoding
+from vaestro.data.pairs import PAIRS
 from vaestro.data.prepare.idx import read_idx
 from vaestro.data.report import PrepareReport
 from vaestro.data.schema import Binary, Category, Field, Integer, Schema
@@ -219,6 +220,7 @@ SOURCES.add(
 )  # fmt: skip
 for sprites in SPRITES:
     SOURCES.add(sprites.name, sprites)
+SOURCES.add(PAIRS.name, PAIRS)
 for tabular in TABLES:
     SOURCES.add(tabular.name, tabular)
 

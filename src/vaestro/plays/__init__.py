@@ -7,6 +7,7 @@ from vaestro.plays.disentangling import factor
 from vaestro.plays.inference import Lead, lagging, mutual_information
 from vaestro.plays.introspective import Betas, soft_intro
 from vaestro.plays.moves import Clock, Move, Play, alone, annealed, still, terms_of
+from vaestro.plays.pairs import paired
 from vaestro.plays.paths import dreg, stl
 from vaestro.plays.perceptual import beside
 from vaestro.plays.score import Baseline, nvil, scored, without_path
@@ -37,6 +38,7 @@ __all__ = [
     "lagging",
     "mutual_information",
     "nvil",
+    "paired",
     "piwae",
     "priced",
     "rws",

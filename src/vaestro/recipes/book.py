@@ -65,6 +65,7 @@ class Recipe:
     samples: int = 1  # draws that the score takes
     fields: tuple[str, ...] = ("x",)  # the only fields of the data that the model is shown
     told: Told | None = None  # what training rows show it beside these, and no other rows
+    beside: tuple[str, ...] = ()  # more fields that training rows alone show it, every one of them: the other row of a pair
     unit: str = NATS  # of the score
     fit: Fit | None = None  # makes the parts at once, so that no step is taken; none for what is trained
     settled: float = 0.0  # the share of training before which the score does not tell where it leads, as in a warm-up: patience begins after it

@@ -1,6 +1,7 @@
 """VAEs whose latents become independent of each other."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
@@ -10,7 +11,9 @@ from torch import nn
 
 from vaestro.codes import OneHotCodes, cool
 from vaestro.conditional import Conditional
+from vaestro.data.pairs import SpritePairs
 from vaestro.data.schema import Schema
+from vaestro.data.sources import SOURCES
 from vaestro.errors import UsageError
 from vaestro.families import default_likelihood, outputs
 from vaestro.models import Mixed
@@ -18,6 +21,7 @@ from vaestro.networks import mlp
 from vaestro.objectives import beta_tc, capacities, dip, elbo, info, mmd, rbf
 from vaestro.objectives.disentangling import ESTIMATORS, INFERRED, Covariance, Estimator, stratified
 from vaestro.plays import alone, annealed, factor
+from vaestro.plays.pairs import AVERAGES, Average, arithmetic, paired
 from vaestro.recipes.book import Count, Fraction, Positive, Recipe, Weight, Widths, recipe, solo
 from vaestro.recipes.shared import Likely, Net, build, plain, reader
 from vaestro.schedules import ramp
@@ -31,6 +35,18 @@ def training_rows(schema: Schema) -> int:
     if rows < 1:
         raise UsageError(f"the schema of {schema.name!r} does not say how many training rows there are, which q(z) is a mean of; give it rows={{'train': ...}}")
     return rows
+
+
+def require_pairs(schema: Schema, pair: str) -> None:
+    """Raises UsageError where the data have no field `pair` of the kind and shape of x, naming data that have pairs."""
+    if pair != "x" and pair in schema and (schema[pair].kind, schema[pair].shape) == (schema["x"].kind, schema["x"].shape):
+        return
+    lacks = "is x itself" if pair == "x" else "is not like x" if pair in schema else "is not there"
+    known = ", ".join(name for name, source in SOURCES.items() if isinstance(source, SpritePairs))
+    raise UsageError(
+        f"ada_gvae learns from pairs of rows that share most of what made them, and field {pair!r} of {schema.name!r} {lacks}; data with pairs: {known}, or "
+        f"your own .npz with arrays x and {'x2' if pair == 'x' else pair} of one shape"
+    )
 
 
 @recipe(
@@ -177,3 +193,24 @@ def joint_vae(
     decoder = build(network, (latents + variables * classes,), outputs(family, x.shape), hidden and hidden[::-1])
     model = Mixed(latents, variables, codes, encoder, Conditional(decoder, family))
     return solo(model, annealed(lambda p: capacities(gamma, {s: p * c for s, c in held.items()}), ramp(0.0, until), term="capacity"), settled=until)
+
+
+@recipe(
+    group="disentangled",
+    paper="Locatello et al. 2020, Weakly-Supervised Disentanglement Without Compromises, section 4 (Ada-GVAE; average=harmonic: Ada-ML-VAE)",
+    formula="of both rows of a pair E_q~[log p(x|z)] - beta KL(q~(z|x) || p(z)), q~_d averaged over them where KL(q_d(z|x1) || q_d(z|x2)) < (max + min) / 2",
+    published="none that is copied here: the paper's scores on dSprites are plots over weights and seeds, on pairs drawn without end",
+)
+def ada_gvae(
+    schema: Schema,
+    beta: Weight = 1.0,
+    pair: str = "x2",
+    average: Annotated[Average, AVERAGES] = arithmetic,
+    latents: Count = 10,
+    network: Net = mlp,
+    hidden: Widths | None = None,
+    likelihood: Likely = default_likelihood,
+) -> Recipe:
+    """A VAE that learns from pairs, x and the field `pair`, which dimensions few factors change: those in which two rows agree are shared. Used, it reads x."""
+    require_pairs(schema, pair)
+    return replace(solo(plain(schema, latents, network, hidden, likelihood), paired(elbo(beta), pair, average)), beside=(pair,))

@@ -21,8 +21,8 @@ DEPENDS = "the score of a row depends on the other rows of its batch"
 
 
 def toy_schema(kind: Kind, shape: Shape = (1, 8, 8)) -> Schema:
-    """A schema of one field `x` of this kind and a label, for trying recipes on."""
-    return Schema("toy", (Field("x", kind, shape), Field("label", Category(2))), {"train": 10, "validation": 10, "test": 10})
+    """A schema of a field `x` of this kind, another row `x2` of its pair and a label, for trying recipes on."""
+    return Schema("toy", (Field("x", kind, shape), Field("label", Category(2)), Field("x2", kind, shape)), {"train": 10, "validation": 10, "test": 10})
 
 
 def toy_batch(kind: Kind, rows: int = 6, shape: Shape = (1, 8, 8)) -> dict[str, Tensor]:
@@ -48,7 +48,7 @@ def toy_rows(schema: Schema, recipe: Recipe, rows: int = 6) -> tuple[dict[str, T
     fields = [schema[n] for n in recipe.fields]
     batch = {f.name: torch.arange(rows) % f.kind.n if isinstance(f.kind, Category) else toy_batch(f.kind, rows, f.shape)["x"] for f in fields}
     if recipe.told is None:
-        return batch, dict(batch)
+        return batch, {**batch, **{n: toy_batch(schema[n].kind, rows, schema[n].shape)["x"] for n in recipe.beside}}
     kind = schema[recipe.told.field].kind
     assert isinstance(kind, Category), "labels are classes"
     return batch, {**batch, recipe.told.field: Seen(torch.arange(rows) // 2 % kind.n, torch.arange(rows) % 2 == 0)}

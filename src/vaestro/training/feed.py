@@ -22,7 +22,7 @@ def feed(data: Dataset, recipe: Recipe, seed: int, device: torch.device) -> tupl
     """The training rows as the recipe reads them, and which of them each step reads: both functions of the data, the recipe and the seed alone."""
     split, batch = data.split("train"), recipe.training.batch
     if recipe.told is None:
-        return Rows(split, data.schema, recipe.fields, device), Batches(split.rows, batch, seed, device)
+        return Rows(split, data.schema, (*recipe.fields, *recipe.beside), device), Batches(split.rows, batch, seed, device)
     known = labelled(split, data.schema, recipe.told, seed)
     rows = ToldRows(split, data.schema, recipe, known, device)
     if len(known) == split.rows:
