@@ -10,8 +10,11 @@ from vaestro.cli.arena import app as arena
 from vaestro.cli.book import list_all, show
 from vaestro.cli.data import app as data
 from vaestro.cli.detecting import detect
+from vaestro.cli.images import arithmetic, explain, interpolate, traverse, vary
+from vaestro.cli.latents import augment, classify, cluster, embed, plot, recognise
 from vaestro.cli.looking import compare, diagnose, evaluate, runs
 from vaestro.cli.making import export, generate, impute, reconstruct
+from vaestro.cli.restoring import complete, denoise
 from vaestro.cli.shared import Commands
 from vaestro.cli.training import fit_prior, resume, search, train
 
@@ -42,7 +45,8 @@ def options(version: Annotated[bool, typer.Option("--version", callback=_version
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (train, resume, fit_prior, search),
     "Judge": (evaluate, diagnose, compare, panels.panel, runs),
-    "Use": (generate, reconstruct, impute, detect, export),
+    "Use": (generate, reconstruct, vary, interpolate, traverse, arithmetic, explain, denoise, complete, impute, detect, export),
+    "Use latents": (embed, plot, cluster, classify, recognise, augment),
     "Know": (list_all, show),
 }
 for panel, commands in PANELS.items():

@@ -19,6 +19,7 @@ from vaestro.errors import UsageError, VaestroError
 
 TIMEOUT = 5.0  # seconds that an address may stay silent
 PACKAGE_TIMEOUT = 300.0
+PACKED = ".tgz"  # the ending of an archive that is kept as it is, for it holds too many files to name each
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,13 @@ def _search(origin: Origin, path: Path) -> dict[str, bytes]:
         raise UsageError(f"{path} does not exist")
     if path.suffix == ".deb":
         return _debian(origin, path)
+    if path.name in origin.files:
+        return {path.name: path.read_bytes()}
     found: dict[str, bytes] = {}
     for member in members(path):
         name = next((n for n, end in origin.inside.items() if f"/{member.name}".endswith(end)), plain(member.name))
         if name in origin.files and name not in found:
-            found[name] = _unpack(member.read())
+            found[name] = member.read() if name.endswith(PACKED) else _unpack(member.read())
     missing = sorted(set(origin.files) - set(found))
     if missing:
         raise UsageError(f"{path} lacks {', '.join(missing)} (each may end in .gz)")

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from vaestro.data import emoji, gaussian_grid, stacked
+from vaestro.data import emoji, gaussian_grid, hanzi, stacked
 from vaestro.data.cache import Progress, cache_folder, silent
 from vaestro.data.dsprites import SPRITES, Sprites
 from vaestro.data.fetch import Origin
@@ -216,6 +216,14 @@ SOURCES.add(
     Source(
         emoji.NAME, "Emoji of 64x64 colour pixels", emoji.FIELD, emoji.CLASSES, "art: Apache-2.0; the package: MIT", "74 MB",
         "the npm package emoji-datasource-google 16.0.0", "Values as they are, on white. Split by first code point 80 / 10 / 10.", emoji.emoji(), grey,
+    ),
+)  # fmt: skip
+SOURCES.add(
+    hanzi.NAME,
+    Source(
+        hanzi.NAME, "Chinese characters of 28x28 pixels, 20 writings of each of 1,000", hanzi.FIELD, hanzi.CLASSES, "Arphic Public License", "13.5 MB",
+        "the npm package hanzi-writer-data 2.0.1", "Strokes moved and turned at random with a stated seed, then drawn. Split by character 80 / 10 / 10.",
+        hanzi.hanzi(), grey,
     ),
 )  # fmt: skip
 for sprites in SPRITES:

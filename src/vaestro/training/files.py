@@ -31,6 +31,21 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise VaestroError(f"cannot write {path}: {error.strerror}; free some space or choose another folder with --out") from None
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, to be written piece by piece; it becomes `path` when the block ends well, and vanishes when it does not."""
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise VaestroError(f"cannot write {path}: {error.strerror}; free some space or choose another folder with --out") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """`write_bytes` of indented JSON."""
     write_bytes(path, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())

@@ -22,7 +22,7 @@ from vaestro.evaluation.metrics.spectrum import high_power
 from vaestro.evaluation.scope import chunked, count, device_of, each, evaluating, forked, seeded, slice_rows
 from vaestro.families.base import is_discrete
 from vaestro.progress import tell
-from vaestro.seeds import mix
+from vaestro.seeds import mix, reseed
 
 T = TypeVar("T")
 AT_ONCE = 250  # rows that are reconstructed or generated together
@@ -129,7 +129,7 @@ class Subject:
         parts = []
         with forked(device_of(self.model)), evaluating(self.model):
             for number, (batch, real) in enumerate(chunked(seeded(self.rows(), self.seed), AT_ONCE)):
-                torch.manual_seed(mix(self.seed, number, 2))
+                reseed(mix(self.seed, number, 2), device_of(self.model))
                 parts.append([v.double().cpu().numpy() for v in read(self._way(batch, real))])
         if not parts:
             raise UsageError(f"there are no rows to reconstruct with {self.name}; give at least one batch with a row")
