@@ -159,7 +159,7 @@ def page(found: list[dict[str, Any]]) -> str:
     """The results as a page."""
     tasks = list(dict.fromkeys(f["task"] for f in found))
     methods = list(found[0]["methods"])
-    lines = ["# Anomalies in tables", "", (__doc__ or "").split("\n\n")[2].replace("\n", " ").strip(), ""]
+    lines = ["# Anomalies in tables", "", (__doc__ or "").split("\n\n")[3].replace("\n", " ").strip(), ""]
     lines += [f"Ours is `{CALL}`, {STEPS} steps. Means over seeds with 95 % t-intervals; mean ranks over tasks and seeds, 1 is best."]
     for key, title in (("auroc", "AUROC"), ("ap", "Average precision"), ("top", "Share of anomalies among the 50 strangest rows")):
         ranks = {m: [] for m in methods}
