@@ -16,11 +16,11 @@ endif
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-REPRODUCTIONS := $(addprefix benchmarks/,anchors.py claims.py ladder.py measure.py optimizers.py reproduce.py uplift.py zoo.py)
+REPRODUCTIONS := $(addprefix benchmarks/,anchors.py claims.py introductory.py ladder.py measure.py optimizers.py reproduce.py trials.py uplift.py zoo.py)
 BENCHMARKS := $(filter-out $(REPRODUCTIONS) $(addprefix benchmarks/,coverage.py disentangling.py fleet.py kills.py),$(wildcard benchmarks/*.py))
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help setup test fast slow gpu lint types format data arena reproduce zoo claims ladder bench docs clean
+.PHONY: help setup test fast slow gpu lint types format data arena reproduce zoo claims intro ladder bench docs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS=$$'\t' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
@@ -74,6 +74,9 @@ zoo: data ## every recipe at equal time, two minutes a run: a row each in result
 
 claims: data ## what each method claims, at equal steps with three seeds: a verdict each in results/; hours
 	@$(BIN)/python benchmarks/claims.py --jobs $(JOBS)
+
+intro: data ## what introductory texts say, tested small: a verdict each in results/claims/; a quarter of an hour
+	@$(BIN)/python benchmarks/introductory.py
 
 ladder: data ## sharper images, one change at a time, with the picture that the docs show; about an hour
 	@$(BIN)/python benchmarks/ladder.py --jobs $(JOBS)
