@@ -15,6 +15,7 @@ import vaestro
 from linear_pictures import GAIN, LATENTS, NOISE, POSTERIOR, SHAPE, M, W, linear_run
 from vaestro.errors import UsageError
 from vaestro.families.binned import BinnedDistribution
+from vaestro.families.logistic import LogisticDistribution
 from vaestro.priors.mixtures import DiagonalMixture
 from vaestro.testing import toy_schema
 from vaestro.training.runs import Run
@@ -342,14 +343,18 @@ def test_bits_in_gaussian_noise_are_enumerated() -> None:
     torch.testing.assert_close(each.clean, p * on / (p * on + (1 - p) * off))
 
 
-def test_levels_in_gaussian_noise_are_nearly_those_of_all_levels() -> None:
-    law = BinnedDistribution(Normal(torch.tensor([0.3, 0.6]), torch.tensor([0.1, 0.05])), 256)
-    noisy, scale = torch.tensor([0.5, 0.4]), 0.2
-    levels = torch.arange(256.0)[:, None] / 255
-    joint = (law.log_prob(levels) + Normal(levels, scale).log_prob(noisy)).exp()
+@pytest.mark.parametrize("levels", [2, 5, 256])
+@pytest.mark.parametrize("family", [Normal, LogisticDistribution])
+def test_levels_in_gaussian_noise_are_those_of_all_levels(family: type, levels: int) -> None:
+    """Against a sum over every level, for middles inside and far outside of [0, 1]."""
+    law = BinnedDistribution(family(torch.tensor([0.3, 0.6, -0.5, 1.4]), torch.tensor([0.1, 0.05, 0.3, 0.2])), levels)
+    noisy, scale = torch.tensor([0.5, 0.4, 0.3, 0.2]), 0.2
+    values = (torch.arange(float(levels)) / (levels - 1))[:, None]
+    joint = (law.log_prob(values.expand(levels, 4)) + Normal(values, scale).log_prob(noisy)).exp()
     each = blurred(law, noisy, scale)
-    torch.testing.assert_close(each.log_p, joint.sum(0).log(), atol=5e-3, rtol=0)
-    torch.testing.assert_close(each.clean, (levels * joint).sum(0) / joint.sum(0), atol=2e-3, rtol=0)
+    tight = 0.15 if family is Normal and levels == 5 else 6e-3 if levels == 256 else 1e-4  # a Gaussian's levels are taken as finely spaced
+    torch.testing.assert_close(each.log_p, joint.sum(0).log(), atol=tight, rtol=0)
+    torch.testing.assert_close(each.clean, (values * joint).sum(0) / joint.sum(0), atol=tight, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["salt_and_pepper", "masking"])

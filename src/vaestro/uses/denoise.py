@@ -69,8 +69,8 @@ def require_effort(effort: Effort) -> None:
 def denoise(run: Run, noisy: Float[Tensor, "b ..."], noise: Noise, effort: Effort = USUAL, refine: Refine = hamiltonian, seed: int = 0) -> Denoised:
     """E[x | noisy] of a model p(z) p(x | z) under a known noise p(noisy | x): [b, *shape] to the same, in unit values; the best estimate in squared error.
 
-    p(noisy | z) is the integral of p(noisy | x) p(x | z) over x, number by number: exact for Gaussians and bits, else by their mean and variance (see
-    `noises`). z ~ p(z | noisy) by importance resampling of q(z | .) at the noisy rows and at their reconstruction, then `moves` of `refine`; the
+    p(noisy | z) is the integral of p(noisy | x) p(x | z) over x, number by number: exact for Gaussians, bits and levels, else by their mean and variance
+    (see `noises`). z ~ p(z | noisy) by importance resampling of q(z | .) at the noisy rows and at their reconstruction, then `moves` of `refine`; the
     answer is the mean over `draws` of E[x | noisy, z]. No encoder is trusted: it proposes only. The same seed gives the same rows.
 
     Raises UsageError for a model without a posterior or a density, a likelihood whose numbers depend on each other, latents that `refine` cannot move,
