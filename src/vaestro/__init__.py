@@ -20,15 +20,22 @@ if TYPE_CHECKING:
     from vaestro.models import VAE
     from vaestro.recipes import Recipe, recipe, solo
     from vaestro.training.diagnosis import diagnose
+    from vaestro.uses.arithmetic import arithmetic, attribute
     from vaestro.uses.classify import classify
     from vaestro.uses.cluster import cluster
+    from vaestro.uses.complete import complete
+    from vaestro.uses.denoise import denoise
     from vaestro.uses.detect import detect
     from vaestro.uses.evaluate import evaluate
+    from vaestro.uses.explain import explain
     from vaestro.uses.fitting import fit_prior
     from vaestro.uses.generate import generate, sample
     from vaestro.uses.impute import impute
+    from vaestro.uses.interpolate import interpolate
     from vaestro.uses.panel import panel
     from vaestro.uses.reconstruct import embed, reconstruct
+    from vaestro.uses.traverse import traverse
+    from vaestro.uses.vary import vary
 
 _HOMES = {
     "vaestro.api": ("open_run", "resume", "train"),
@@ -39,15 +46,22 @@ _HOMES = {
     "vaestro.models": ("VAE",),
     "vaestro.recipes": ("Recipe", "recipe", "solo"),
     "vaestro.training.diagnosis": ("diagnose",),
+    "vaestro.uses.arithmetic": ("arithmetic", "attribute"),
     "vaestro.uses.classify": ("classify",),
     "vaestro.uses.cluster": ("cluster",),
+    "vaestro.uses.complete": ("complete",),
+    "vaestro.uses.denoise": ("denoise",),
     "vaestro.uses.detect": ("detect",),
     "vaestro.uses.evaluate": ("evaluate",),
+    "vaestro.uses.explain": ("explain",),
     "vaestro.uses.fitting": ("fit_prior",),
     "vaestro.uses.generate": ("generate", "sample"),
+    "vaestro.uses.interpolate": ("interpolate",),
     "vaestro.uses.panel": ("panel",),
     "vaestro.uses.impute": ("impute",),
     "vaestro.uses.reconstruct": ("embed", "reconstruct"),
+    "vaestro.uses.traverse": ("traverse",),
+    "vaestro.uses.vary": ("vary",),
 }
 _MODULES = ("families", "networks", "objectives", "plays", "posteriors", "priors")
 _NAMES = {name: module for module, names in _HOMES.items() for name in names}
@@ -61,16 +75,22 @@ __all__ = [
     "Site",
     "UsageError",
     "VaestroError",
+    "arithmetic",
+    "attribute",
     "classify",
     "cluster",
+    "complete",
+    "denoise",
     "detect",
     "diagnose",
     "embed",
     "evaluate",
+    "explain",
     "families",
     "fit_prior",
     "generate",
     "impute",
+    "interpolate",
     "load",
     "networks",
     "objectives",
@@ -85,6 +105,8 @@ __all__ = [
     "sample",
     "solo",
     "train",
+    "traverse",
+    "vary",
 ]
 
 
