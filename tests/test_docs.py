@@ -41,6 +41,9 @@ from vaestro.recipes.calls import TRAINING
 from vaestro.recipes.deterministic import RESTRAINTS
 from vaestro.schedules import RATES
 from vaestro.uses import own
+from vaestro.uses.interpolate import PATHS
+from vaestro.uses.noises import CORRUPTIONS
+from vaestro.uses.posterior_draws import REFINEMENTS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if p.exists()]
@@ -191,7 +194,7 @@ NAMED: Mapping[str, Any] = {
     "optimiser": OPTIMIZERS, "learning-rate schedule": RATES, "precision": PRECISIONS, "keyword of training": TRAINING,
     "slope": SLOPES, "noise": NOISES, "norm of a Jacobian": NORMS, "restraint of a decoder": RESTRAINTS,
     "law of directions": SPHERICAL, "entrance": ENTRANCES, "estimator": ESTIMATORS, "covariance of inferred latents": INFERRED,
-    "average of posteriors": AVERAGES,
+    "average of posteriors": AVERAGES, "path": PATHS, "refinement": REFINEMENTS, "known noise": CORRUPTIONS,
 }  # fmt: skip
 
 
