@@ -93,7 +93,7 @@ def test_descent_keeps_what_was_best_on_held_out_rows_and_stops() -> None:
     assert told["steps"] < 800, "forty rows are soon learnt by heart"
     kept = log_density(prior, held)
     assert kept == pytest.approx(max(line["best"] for line in seen), abs=1e-5)
-    assert seen[-1]["log_density"] < kept
+    assert seen[-1]["merit"] < kept
 
 
 def test_descent_never_ends_worse_than_it_began() -> None:
