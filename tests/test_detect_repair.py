@@ -129,6 +129,8 @@ def test_a_patch_of_a_picture_is_found(bars: Detector, tmp_path: Path) -> None:
     found = repair(bars, spoilt_, np.array([0]))[0]
     assert torch.equal(found.after, picture[0]) and {c.place for c in found.changes} == {10 * r + c for r in (6, 7, 8) for c in (2, 3, 4, 5)}
     assert found.changes[0].name.startswith("x[0, ") and found.p[1] > found.p[0]
+    assert found.text.startswith("12 entries: x[0, ") and found.text.count("->") == 5
+    assert replace(found, changes=()).text.startswith("nothing")
     notes = write_repairs(tmp_path / "repairs.png", bars.run.field, [found])
     image = np.asarray(Image.open(tmp_path / "repairs.png"))
     assert image.shape == (44, 3 * 42 + 2) and "left to right" in notes[0]

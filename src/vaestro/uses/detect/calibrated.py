@@ -25,7 +25,7 @@ from vaestro.uses.evaluate import Protocol
 USUAL = Protocol("validation", 2000, 20)  # which rows calibrate, at most how many, and importance samples a row
 TRAINING = 1000  # training rows that say what is usual
 TEST = 300  # validation rows that the self-test or the labels take at most; never more than a third
-BLOCK = 500  # rows that are scored under one seed, so that a stream in parts gives what it gives whole
+BLOCK = 1000  # rows that are scored under one seed, so that a stream in parts gives what it gives whole
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Detector:
         return self.score(self.held)
 
     def score(self, x: Tensor, start: int = 0) -> Rows:
-        """How strange each row of `x` [m, *shape] is, higher = stranger, [m]; `start` is the place in a stream of the first of them, a multiple of 500.
+        """How strange each row of `x` [m, *shape] is, higher = stranger, [m]; `start` is the place in a stream of the first of them, a multiple of 1000.
 
-        Rows are scored 500 at a time under seeds of their own, so memory is flat and what follows a row changes nothing. Raises VaestroError, with the
+        Rows are scored 1,000 at a time under seeds of their own, so memory is flat and what follows a row changes nothing. Raises VaestroError, with the
         row, where a score is not a number.
         """
         parts = []

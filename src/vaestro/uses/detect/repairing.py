@@ -22,6 +22,7 @@ SINGLE = 64  # entries of a row up to which each is tried alone
 PASSES = 20  # through the model, until an entry agrees with the others
 PLAUSIBLE = 0.2  # the p-value that a repaired row shall have
 AT_MOST = 5  # entries that are changed one by one
+SHOWN = 5  # changes that a line holds
 TELLING = (0.01, 0.05, 0.2)  # shares of calibration rows whose entry is further from its reconstruction than one that stays, tried in turn
 
 
@@ -48,8 +49,11 @@ class Repair:
 
     @property
     def text(self) -> str:
-        """The changes in a line: `hour 3 -> 14; amount 900.0 -> 41.5`."""
-        return "; ".join(f"{c.name} {_said(c.before)} -> {_said(c.after)}" for c in self.changes)
+        """The changes in a line: `hour 3 -> 14; amount 900.0 -> 41.5`; of many the number, and the first."""
+        if not self.changes:
+            return "nothing: no version near it is less strange"
+        few = "; ".join(f"{c.name} {_said(c.before)} -> {_said(c.after)}" for c in self.changes[:SHOWN])
+        return few if len(self.changes) <= SHOWN else f"{len(self.changes)} entries: {few}; ..."
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
