@@ -79,6 +79,8 @@ def test_shares_are_exact_intervals_and_means_are_t_intervals() -> None:
     assert mean(scores) == pytest.approx((scores.mean(), told.low, told.high))
     assert mean(np.ones(1)).low == -np.inf
     assert shares(np.array([[True, False, True]])) == share(np.array([True, False, True]))
+    same = shares(np.ones((3, 30), bool))
+    assert same.value == same.high == 1 and same.low == pytest.approx(share(np.ones(30, bool)).low)  # no exception is no proof that there is none
     many = shares(np.random.default_rng(1).random((5, 40)) < 0.5)
     assert 0 <= many.low < many.value < many.high <= 1
 

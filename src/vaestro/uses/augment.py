@@ -26,7 +26,7 @@ from vaestro.uses.frames import require_frame_writer, write_frame
 from vaestro.uses.given import givable
 from vaestro.uses.lots import LABEL, Lot, Wish, lot, named
 from vaestro.uses.pictures import require_writer, visible, write
-from vaestro.uses.sure import Sure, mean
+from vaestro.uses.sure import Sure, mean, room, shares, within
 
 MOST = 10_000  # rows that a judge learns from, or is tried on
 MARGIN = 0.01  # a gain that is surely smaller than this is none
@@ -175,14 +175,9 @@ def _proof(
     lines = {}
     for name, found in right.items():
         scores = np.array(found, dtype=np.float64)
-        gain = None if name == "none" else mean((scores - without) * weight)
-        lines[name] = Line(mean(scores * weight), within(mean(scores[:, of])), gain)
+        gain = None if name == "none" else room(mean((scores - without) * weight), len(truth), weight.max())
+        lines[name] = Line(within(room(mean(scores * weight), len(truth), weight.max())), shares(np.array(found)[:, of]), gain)
     return lines
-
-
-def within(sure: Sure) -> Sure:
-    """The interval of a share, which lies between 0 and 1."""
-    return Sure(sure.value, max(0.0, sure.low), min(1.0, sure.high))
 
 
 def class_of(run: Run, label: str | int) -> int:

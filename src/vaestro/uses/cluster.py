@@ -16,6 +16,7 @@ from vaestro.errors import UsageError
 from vaestro.evaluation.metrics.clustering import agreement, matched
 from vaestro.evaluation.metrics.encodings import TRAINING, require_learners
 from vaestro.evaluation.scope import device_of, forked
+from vaestro.models.base import memberships
 from vaestro.priors import responsibilities
 from vaestro.progress import tell
 from vaestro.registry import Registry
@@ -37,9 +38,14 @@ def cluster(run: Run, x: Float[Tensor, "b ..."], draws: int = 16, seed: int = 0)
     """p(c | x) = E_q(z|x)[p(c | z)] of every component c of the prior, [b, components], by `draws` draws: a row's cluster is its largest.
 
     Jiang et al. 2017 (VaDE), section 3. Rows are in unit values. Any prior that is a mixture has clusters: of `vade` and `gmm_prior`, of a Vamp or exemplar
-    prior (one for each pseudo-input or exemplar), or one that was fitted later. Raises UsageError for other priors and for models without one prior slot.
+    prior (one for each pseudo-input or exemplar), or one that was fitted later. A model that is itself a mixture of rows, `mixture` or `k_means`, says p(c | x)
+    without draws. Raises UsageError for other priors and for models without one prior slot.
     """
-    site, device = require_slot(run.model, title(run.about), run.schema), device_of(run.model)
+    device = device_of(run.model)
+    own = memberships(run.model, {"x": x.to(device)})
+    if own is not None:
+        return own
+    site = require_slot(run.model, title(run.about), run.schema)
     with forked(device):
         torch.manual_seed(mix(seed, 13))
         drawn = run.model({"x": x.to(device)}, draws)[site]

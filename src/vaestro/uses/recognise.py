@@ -16,7 +16,7 @@ from vaestro.uses.classify import require_untold
 from vaestro.uses.embed import codes
 from vaestro.uses.frames import write_frame
 from vaestro.uses.lots import USUAL, Lot, Wish, lot
-from vaestro.uses.sure import Sure, mean, share
+from vaestro.uses.sure import Sure, mean, room, share, within
 
 UNKNOWN = "unknown"
 
@@ -229,5 +229,4 @@ def few_shot(z: np.ndarray, labels: np.ndarray, task: Episodes, by: str = "eucli
         if i % 20 == 0:
             tell("episodes", i / task.times)
     tell("episodes", 1.0)
-    found = mean(np.array(right))
-    return Sure(found.value, max(0.0, found.low), min(1.0, found.high))
+    return within(room(mean(np.array(right)), task.times))

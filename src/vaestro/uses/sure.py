@@ -44,10 +44,18 @@ def mean(scores: np.ndarray) -> Sure:
 
 
 def shares(right: np.ndarray) -> Sure:
-    """The share of true values among [repeats, rows]: `share` of one repeat, else `mean`, within [0, 1]."""
-    if len(right) == 1:
-        return share(right[0])
-    found = mean(right)
+    """The share of true values among [repeats, rows]: `share` of one repeat, else `mean`, within [0, 1], with `room` where no row differs from another."""
+    return share(right[0]) if len(right) == 1 else within(room(mean(right), right.shape[-1]))
+
+
+def room(found: Sure, rows: int, most: float = 1.0) -> Sure:
+    """An interval of no width, as where no row is an exception, made as wide as that leaves open: `most` times the upper end of none in `rows`."""
+    wide = most * share(np.zeros(rows, bool)).high if found.low == found.high else 0.0
+    return Sure(found.value, found.low - wide, found.high + wide)
+
+
+def within(found: Sure) -> Sure:
+    """The interval of a share, which lies between 0 and 1."""
     return Sure(found.value, max(0.0, found.low), min(1.0, found.high))
 
 
@@ -57,4 +65,4 @@ def left_out(statistic: Statistic, n: int, seed: int = 0) -> list[Sure]:
     if n < 20:
         return [Sure(float(v), float("-inf"), float("inf")) for v in whole]
     half = stats.t.ppf(0.5 + LEVEL / 2, JACKKNIFE_DF) * jackknife(lambda kept, _: np.asarray(statistic(kept)), n, n, seed=seed)
-    return [Sure(float(v), float(v - h), float(v + h)) for v, h in zip(whole, half, strict=True)]
+    return [room(Sure(float(v), float(v - h), float(v + h)), n) for v, h in zip(whole, half, strict=True)]
