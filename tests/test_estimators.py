@@ -227,6 +227,8 @@ def test_frames_of_mixed_columns_go_in_and_come_out(library):
     assert full["amount"][4] > 0
     assert list(full["amount"])[:4] == holes["amount"][:4]
     assert len(imputer.draw(frame, 3)) == 3
+    if library is pd.DataFrame:
+        assert list(imputer.transform(frame.iloc[3:6]).index) == [3, 4, 5]
     assert list(imputer.feature_names_in_) == list(imputer.get_feature_names_out()) == ["age", "amount", "city"]
     density = VAEDensity("vae:hidden=16", latents=2, steps=5, samples=5, random_state=0).fit(frame)
     assert np.isfinite(density.score_samples(frame)).all()

@@ -98,7 +98,7 @@ class Mixed:
 
     @classmethod
     def of(cls, X: Any, columns: Mapping[str, str] | None) -> "Mixed":
-        """Find the kinds of the columns, or take those declared; centres and scales are those of all rows given."""
+        """Find the kinds of the columns, or take those declared; centres and scales are those of a fixed choice of most rows."""
         return cls(from_table(X, columns, test=X).schema["x"])
 
     @property
@@ -134,10 +134,12 @@ def reader_of(data: Mapping[str, Any], field: Field) -> Reader:
 
 
 def like(X: Any, frame: Any) -> Any:
-    """A frame of polars in the library that X comes from."""
+    """A frame of polars in the library that X comes from, with X's index if it has one."""
     import narwhals
 
     native = narwhals.from_native(X, eager_only=True)
     if native.implementation.is_polars():
         return frame
-    return narwhals.from_dict({name: frame[name].to_list() for name in frame.columns}, backend=native.implementation).to_native()
+    made = narwhals.from_dict({name: frame[name].to_list() for name in frame.columns}, backend=native.implementation)
+    index = narwhals.maybe_get_index(native)
+    return (made if index is None else narwhals.maybe_set_index(made, index=index)).to_native()
