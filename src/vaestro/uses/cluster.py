@@ -23,6 +23,7 @@ from vaestro.registry import Registry
 from vaestro.seeds import mix
 from vaestro.training.runs import Run, title
 from vaestro.training.stages import require_slot
+from vaestro.uses.classify import require_untold
 from vaestro.uses.embed import codes, levelled
 from vaestro.uses.frames import require_frame_writer, write_frame
 from vaestro.uses.lots import USUAL, Lot, Wish, lot
@@ -226,6 +227,7 @@ def clusters(run: Run, rows: Any = None, by: str | None = None, number: int | No
     or above that of different latents, latents that do not vary, and where `lot` does.
     """
     require_learners()
+    require_untold(run)
     if number is not None and number < 1:
         raise UsageError(f"number is {number}, and there is at least one cluster; give a whole number from 1 upwards")
     of = lot(run, rows, wish)
