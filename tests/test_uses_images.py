@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torch import nn
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, MultivariateNormal, Normal, OneHotCategorical
 
 import vaestro
@@ -435,7 +434,7 @@ def test_models_that_cannot_say_so(tmp_path: Path) -> None:
         ("vq_vae", "", lambda r: interpolate(r, x, x), "classes or codes"),
         ("hyperspherical", "latents=3", lambda r: traverse(r, x), "no vectors of any real"),
         ("hyperspherical", "latents=3", lambda r: vary(r, x, 2, 0.5), "no law between"),
-        ("hyperspherical", "latents=3", lambda r: complete(r, x, mask, few), "do not fill a space"),
+        ("hyperspherical", "latents=3", lambda r: complete(r, x, mask, few), "fill no space"),
     ]:
         with pytest.raises(UsageError, match=says):
             wrong(bare(run, call, latents))
@@ -455,4 +454,36 @@ def test_many_recipes_can(tmp_path: Path, call: str) -> None:
     assert vary(run, x, 3, 1.0).shape == (3, 2, 1, 4, 3) and vary(run, x, 2, math.inf).isfinite().all()
     done = complete(run, x, mask, Effort(16, 4, 2), REFINEMENTS["none"])
     assert torch.equal(done.rows[:, :, mask], x[:, mask].expand(4, -1, -1)) and done.means.isfinite().all()
-    assert isinstance(run.model, nn.Module)
+
+
+def test_a_model_that_is_told_something_is_told_it(tmp_path: Path) -> None:
+    from vaestro.data.schema import Binary
+
+    run = bare(replace(linear_run(tmp_path), schema=toy_schema(Binary(), (1, 4, 3))), "cvae", "")
+    x, few, told = torch.rand(9, 1, 4, 3).round(), Effort(8, 3, 2), {"label": [0, 1, 0, 1, 0, 1, 0, 1, 0]}
+    mask = torch.rand(1, 4, 3) > 0.4
+    mask[0, 0, 0], mask[0, 3, 2] = True, False
+    done = complete(run, x, mask, few, given=told)
+    assert done.means.isfinite().all() and denoise(run, x, gaussian(0.3), few, given=told).rows.isfinite().all()
+    assert not torch.equal(done.means, complete(run, x, mask, few, given={"label": 1}).means)
+    with pytest.raises(UsageError, match="is told 'label'"):
+        complete(run, x, mask, few)
+
+
+def test_rows_in_parts_are_told_their_own_conditions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vaestro.data.schema import Binary
+    from vaestro.uses import denoise as module
+
+    run = bare(replace(linear_run(tmp_path), schema=toy_schema(Binary(), (1, 4, 3))), "cvae", "")
+    monkeypatch.setattr(module, "AT_ONCE", 100)
+    x = torch.rand(5, 1, 4, 3).round()
+    assert denoise(run, x, gaussian(0.3), Effort(4, 2, 2), given={"label": [0, 1, 0, 1, 1]}).rows.shape == x.shape
+
+
+def test_a_model_of_another_precision_takes_the_rows(run: Run) -> None:
+    from copy import deepcopy
+
+    exact = replace(run, recipe=replace(run.recipe, parts=deepcopy(run.recipe.parts).double()))
+    torch.testing.assert_close(vary(exact, X, 2, 0.0).float(), vary(run, X, 2, 0.0))
+    found = complete(exact, X, MASK, Effort(16, 4, 3))
+    assert torch.equal(found.rows[..., MASK].float(), X[..., MASK].expand(4, 1, -1))

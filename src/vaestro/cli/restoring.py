@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vaestro.cli.images import Files, Out, Resize
+from vaestro.cli.making import GivenTexts
 from vaestro.cli.shared import Json, Own, RunName, Seed
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def denoise(
     out: Out = Path("denoised.png"),
     seed: Seed = 0,
     resize: Resize = False,
+    given: GivenTexts = None,
     own: Own = None,
 ) -> None:
     """Take noise away: by inference under the noise that you name, or by a run that was trained as a denoiser; noisy and clean in pairs."""
@@ -39,6 +41,7 @@ def denoise(
     from vaestro.cli.shared import opened, wrote
     from vaestro.progress import watched
     from vaestro.uses.denoise import denoised
+    from vaestro.uses.given import texts
     from vaestro.uses.inputs import exact, fitting
     from vaestro.uses.lines import read_noisy, write_lines
     from vaestro.uses.pictures import require_writer
@@ -48,7 +51,7 @@ def denoise(
     of, how = opened(run, own), REFINEMENTS[refine]
     rows, notes = read_noisy(files, of, fitting if resize else exact)
     with progress() as told, watched(told):
-        clean, said = denoised(of, rows, noise, Effort(samples, draws, moves), how, seed)
+        clean, said = denoised(of, rows, noise, (Effort(samples, draws, moves), how), seed, texts(given or []))
     wrote(out, f"{len(rows)} rows denoised by {of.name}", [*notes, *said, *write_lines(out, of.field, clean[None], [rows])])
 
 
@@ -66,6 +69,7 @@ def complete(
     out: Out = Path("completed.png"),
     seed: Seed = 0,
     resize: Resize = False,
+    given: GivenTexts = None,
     own: Own = None,
     as_json: Json = False,
 ) -> None:
@@ -74,6 +78,7 @@ def complete(
     from vaestro.cli.shared import opened, wrote
     from vaestro.progress import watched
     from vaestro.uses.complete import complete, diverse, padded
+    from vaestro.uses.given import texts
     from vaestro.uses.inputs import exact, fitting, read
     from vaestro.uses.lines import hole, with_hole, write_lines
     from vaestro.uses.pictures import require_writer
@@ -84,7 +89,7 @@ def complete(
     rows, notes = read(files, of.field, fitting if resize else exact)
     seen = hole(of, mask, box)
     with progress() as told, watched(told):
-        found = complete(of, rows, seen, Effort(samples, draws, moves), how, seed)
+        found = complete(of, rows, seen, Effort(samples, draws, moves), how, seed, given=texts(given or []))
     choices = [diverse(found, i, n, seed) for i in range(len(rows))]
     print_choices(choices, found.effective.tolist(), as_json)
     made = write_lines(out, of.field, padded(choices, n), [rows, with_hole(rows, seen)])

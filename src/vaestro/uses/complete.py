@@ -17,7 +17,7 @@ from vaestro.progress import tell
 from vaestro.seeds import mix
 from vaestro.training.runs import Run, title
 from vaestro.uses.denoise import encoded_fill, require_effort, steps_of
-from vaestro.uses.given import settle
+from vaestro.uses.given import Given, settle
 from vaestro.uses.latents import require_rows, said
 from vaestro.uses.posterior_draws import USUAL, Effort, Known, Refine, hamiltonian, posterior_draws
 
@@ -47,15 +47,22 @@ class Choice(NamedTuple):
     error: np.ndarray
 
 
-def complete(
-    run: Run, x: Float[Tensor, "b ..."], seen: Bool[Tensor, "..."], effort: Effort = USUAL, refine: Refine = hamiltonian, seed: int = 0
+def complete(  # noqa: PLR0913 (the options of a use, each by its name)
+    run: Run,
+    x: Float[Tensor, "b ..."],
+    seen: Bool[Tensor, "..."],
+    effort: Effort = USUAL,
+    refine: Refine = hamiltonian,
+    seed: int = 0,
+    *,
+    given: Given | None = None,
 ) -> Completions:
     """Draws of p(x_unseen | x_seen) for rows x [b, *shape]; `seen` is true where x is known, [*shape] for all rows or [b, *shape].
 
     z ~ p(z | x_seen), in proportion to p(z) p(x_seen | z): importance resampling of q(z | .) at several fillings of the hole (zeros, the nearest seen
     numbers, and what the model makes of these), then `moves` of `refine`: hamiltonian, langevin, gibbs (with the Metropolis correction of Mattei &
     Frellsen 2018, algorithm 2) or none; then x_unseen ~ p(x | z). Exact as samples or moves grow. Seen numbers come back as they are, to the bit; unseen
-    ones are never read. The same seed gives the same rows.
+    ones are never read. The same seed gives the same rows. A model that is told something needs it in `given`.
 
     Raises UsageError for a mask of another shape, one that is empty or full, a model without a posterior or a density, a likelihood that cannot score a part
     of a picture, and latents that `refine` cannot move.
@@ -63,7 +70,7 @@ def complete(
     require_effort(effort)
     mask = require_mask(run, x, seen)
     x = require_rows(run, torch.where(mask, x, torch.zeros_like(x)))
-    mask, told = mask.to(x.device), settle(run, len(x), None)
+    mask, told = mask.to(x.device), settle(run, len(x), given)
     parts = []
     with forked(device_of(run.model)), at_rest(run.model), torch.no_grad():
         for number, part in enumerate(steps_of(run, len(x), effort)):

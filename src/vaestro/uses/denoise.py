@@ -66,23 +66,32 @@ def require_effort(effort: Effort) -> None:
             raise UsageError(f"{what} is {number}, and at least {least} is needed; give a whole number from {least} upwards")
 
 
-def denoise(run: Run, noisy: Float[Tensor, "b ..."], noise: Noise, effort: Effort = USUAL, refine: Refine = hamiltonian, seed: int = 0) -> Denoised:
+def denoise(  # noqa: PLR0913 (the options of a use, each by its name)
+    run: Run,
+    noisy: Float[Tensor, "b ..."],
+    noise: Noise,
+    effort: Effort = USUAL,
+    refine: Refine = hamiltonian,
+    seed: int = 0,
+    *,
+    given: Given | None = None,
+) -> Denoised:
     """E[x | noisy] of a model p(z) p(x | z) under a known noise p(noisy | x): [b, *shape] to the same, in unit values; the best estimate in squared error.
 
     p(noisy | z) is the integral of p(noisy | x) p(x | z) over x, number by number: exact for Gaussians, bits and levels, else by their mean and variance
     (see `noises`). z ~ p(z | noisy) by importance resampling of q(z | .) at the noisy rows and at their reconstruction, then `moves` of `refine`; the
     answer is the mean over `draws` of E[x | noisy, z]. No encoder is trusted: it proposes only. The same seed gives the same rows.
 
-    Raises UsageError for a model without a posterior or a density, a likelihood whose numbers depend on each other, latents that `refine` cannot move,
-    conditions (give such a model by `restored`, or train one without), and rows of another shape.
+    Raises UsageError for a model without a posterior or a density, a likelihood whose numbers depend on each other, latents that `refine` cannot move, rows
+    of another shape, and a model that is told something where `given` lacks it.
     """
     require_effort(effort)
-    noisy, told = require_rows(run, noisy, "noisy rows"), settle(run, len(noisy), None)
+    noisy, told = require_rows(run, noisy, "noisy rows"), settle(run, len(noisy), given)
     parts = []
     with forked(device_of(run.model)), at_rest(run.model), torch.no_grad():
         for number, part in enumerate(steps_of(run, len(noisy), effort)):
             torch.manual_seed(mix(seed, number, 26))
-            parts.append(_denoised(run, noisy[part], noise, told, (effort, refine)))
+            parts.append(_denoised(run, noisy[part], noise, {n: v[part] for n, v in told.items()}, (effort, refine)))
             tell("denoising", part.stop / len(noisy))
     return Denoised(
         torch.cat([p.rows for p in parts]),
@@ -115,11 +124,11 @@ def encoded_fill(run: Run, x: Tensor, told: dict[str, Tensor]) -> Tensor:
     return mean_of(trace[run.field.name], title(run.about))[0].expand(x.shape)
 
 
-def denoised(run: Run, noisy: Tensor, noise: str | None, effort: Effort, refine: Refine, seed: int) -> tuple[Tensor, list[str]]:
+def denoised(run: Run, noisy: Tensor, noise: str | None, how: tuple[Effort, Refine], seed: int, given: Given) -> tuple[Tensor, list[str]]:
     """What the command makes of noisy rows, and what to say of it: by inference under a noise such as `gaussian=0.3`, or without one by a trained denoiser."""
     if noise is None:
-        return restored(run, noisy), []
-    found = denoise(run, noisy, noise_of(noise), effort, refine, seed)
+        return restored(run, noisy, given), []
+    found = denoise(run, noisy, noise_of(noise), *how, seed, given=given)
     few = int((found.effective < FEW).sum())
     notes = [f"{few} of {len(noisy)} rows rest on fewer than {FEW} effective samples of the encoder's; their draws are as good as their moves"] if few else []
     return found.rows, notes

@@ -74,7 +74,8 @@ def _log_between(a: Tensor, b: Tensor) -> Tensor:
     """log(Phi(b) - Phi(a)) of ends that lie well apart, a < b; from the nearer tail, so that it stays exact far out."""
     flip = a > 0
     low, high = (torch.special.log_ndtr(v) for v in (torch.where(flip, -b, a), torch.where(flip, -a, b)))
-    return high + torch.log1p(-(low - high).clamp(max=-1e-6).exp())
+    between: Tensor = high + torch.log1p(-(low - high).clamp(max=-1e-6).exp())
+    return between
 
 
 def _rounded(base: Normal, half: float, noisy: Tensor, scale: float) -> Heard:

@@ -59,7 +59,12 @@ def _(dist: FlowDistribution, temperature: float) -> Distribution:
 @tempered.register(OneHotCategorical)
 @tempered.register(Bernoulli)
 def _(dist: Categorical | OneHotCategorical | Bernoulli, temperature: float) -> Distribution:
-    return type(dist)(logits=dist.logits / temperature, validate_args=False)
+    return _kind(dist)(logits=dist.logits / temperature, validate_args=False)
+
+
+def _kind(dist: Distribution) -> type[Categorical] | type[OneHotCategorical] | type[Bernoulli]:
+    """The law itself of one that may know more, such as how its draws are to be differentiated."""
+    return Bernoulli if isinstance(dist, Bernoulli) else OneHotCategorical if isinstance(dist, OneHotCategorical) else Categorical
 
 
 @singledispatch
@@ -96,10 +101,10 @@ def _(q: Independent, p: Distribution, s: float) -> Distribution | None:  # type
 @faded.register(OneHotCategorical)
 @faded.register(Bernoulli)
 def _(q: Categorical | OneHotCategorical | Bernoulli, p: Distribution, s: float) -> Distribution | None:
-    share = 1 / s**2
+    share, kind = 1 / s**2, _kind(q)
     if s <= 1:
-        return type(q)(logits=q.logits * share, validate_args=False)
-    return type(q)(logits=share * q.logits + (1 - share) * p.logits, validate_args=False) if isinstance(p, type(q)) else None
+        return kind(logits=q.logits * share, validate_args=False)
+    return kind(logits=share * q.logits + (1 - share) * p.logits, validate_args=False) if isinstance(p, kind) else None
 
 
 def around(q: Distribution, p: Distribution, s: float, lead: Shape) -> Tensor:
