@@ -2,7 +2,7 @@
 
     nice -n 10 python benchmarks/anomalies.py            # about ten minutes on one core; results/anomalies.json and .md, written after every task
 
-Needs `pip install pyod` beside the development extra.
+Needs `pip install pyod==3.6.7` beside the development extra.
 
 Seven tasks, three seeds: `shuttle`, five tasks of KDD Cup 1999, each **attack against attack** with no normal traffic, and `transactions`, a simulator with
 planted fraud. The protocol is one-class: three fifths of the usual rows (6,000 at most) are shown to every method, the others (4,000 at most) and anomalies in

@@ -5,7 +5,7 @@
 The network is PyOD's default, features-128-64-32-2-32-64-128-features with ReLU, over 20 real columns. Both go through the latents once: ours the squared
 error at the posterior's mean, PyOD's the Euclidean distance at one draw, so they rank alike as far as that draw lets them (the rank correlation is given).
 Each side runs in a process of its own with one thread. `target`: 5 times PyOD's rows a second; a million rows under 2 GB of anonymous memory.
-Needs `pip install pyod` beside the development extra.
+Needs `pip install pyod==3.6.7` beside the development extra.
 """
 
 import argparse
