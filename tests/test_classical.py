@@ -20,7 +20,9 @@ from vaestro.models.classical import CodeLength, Near, factors, png_coder, princ
 from vaestro.models.classical.common import log_total
 from vaestro.models.classical.direct import Coder
 from vaestro.recipes import parse
+from vaestro.uses.cluster import clusters
 from vaestro.uses.evaluate import Protocol
+from vaestro.uses.lots import Wish
 
 DENSE = ("ppca:latents=2", "factor_analysis:latents=2", "mixture:components=3", "k_means:components=3", "kernel_density:rows=20", "marginals")
 
@@ -166,6 +168,22 @@ def test_a_mixture_of_bernoullis_finds_what_it_was_drawn_from():
     truth = torch.distributions.Bernoulli(p.double())
     exact = (truth.log_prob(rows[:, None]).sum(2)).logsumexp(1) - math.log(2)
     assert float((log_p(model, rows)[0] - exact).mean()) == pytest.approx(0, abs=0.1)
+
+
+def test_mixtures_of_rows_say_which_component_a_row_is_of(tmp_path):
+    run = vaestro.train("mixture:components=4", "digits-dynamic", seconds=30, out=tmp_path / "mixture")
+    x = torch.rand(9, 1, 8, 8).round()
+    found = vaestro.cluster(run, x)
+    each = torch.eye(4)
+    with torch.no_grad():
+        joint = run.model.component(each).log_prob(x.unsqueeze(1)) + run.model.prior.logits.log_softmax(0)
+    torch.testing.assert_close(found, joint.softmax(1), rtol=1e-3, atol=1e-5)
+    assert torch.equal(found, vaestro.cluster(run, x, draws=1, seed=5)), "nothing is drawn"
+    hard = vaestro.train("k_means:components=4", "digits-dynamic", seconds=30, out=tmp_path / "k_means")
+    gap = (x.flatten(1)[:, None] - hard.model.loc.sigmoid()).square().sum(2)
+    assert torch.equal(vaestro.cluster(hard, x).argmax(1), gap.argmin(1)) and (vaestro.cluster(hard, x).amax(1) == 1).all()
+    told = clusters(run, wish=Wish("test", 50))
+    assert told.by == "prior" and told.number == 4 and len(told.cluster) == 50 and "nmi" in told.agreement
 
 
 def test_kernels_on_real_numbers_are_those_of_scikit_learn():

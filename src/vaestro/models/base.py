@@ -1,5 +1,7 @@
 """The plain VAE, the program of most recipes."""
 
+from functools import singledispatch
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -10,6 +12,12 @@ from vaestro.core import Batch, Model, Program, Site, content, draw
 def data_of(batch: Batch | None) -> Tensor | None:
     """The field `x` of a batch if it has one: what an encoder reads, with zeros where it was not seen."""
     return None if batch is None or "x" not in batch else content(batch["x"])
+
+
+@singledispatch
+def memberships(model: nn.Module, batch: Batch) -> Tensor | None:
+    """p(c | x) of the clusters c of each row, [b, clusters], where the model is itself a mixture of rows; nothing for others. Open."""
+    return None
 
 
 class VAE(Model):

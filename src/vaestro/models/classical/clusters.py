@@ -15,6 +15,7 @@ from vaestro.data.schema import Field
 from vaestro.errors import UsageError
 from vaestro.families.base import FLOOR
 from vaestro.families.bernoulli import Bernoulli
+from vaestro.models.base import memberships
 from vaestro.models.classical.common import Near, Shown, choose, levels, log_total, scales, shown
 from vaestro.priors.fitted import expectation_maximisation
 
@@ -88,6 +89,14 @@ class Clusters(Model):
         self.loc.copy_(loc)
         self.noise.copy_(noise)
         self.settle(FLOOR)
+
+
+@memberships.register
+@torch.no_grad()
+def _(model: Clusters, batch: Batch) -> Tensor:
+    seen = shown(batch)
+    assert seen is not None, "rows of x belong to clusters"
+    return model.assign(model, seen).softmax(1)
 
 
 def by_share(model: Clusters, seen: Shown) -> Tensor:
