@@ -119,6 +119,21 @@ def standard(make: Callable[[int], Any]) -> Callable[[Task, int], Array]:
     return fill
 
 
+def numbered(make: Callable[[int], Any]) -> Callable[[Task, int], Array]:
+    """An imputer of scikit-learn on numbers and the codes of categories, all standardised; what it says of a category is rounded to the nearest code."""
+
+    def fill(t: Task, seed: int) -> Array:
+        fit, test = own(t.table, t.fit), gaps(t)
+        centre, scale = np.nanmean(fit, 0), np.where(spread(t) > 0, spread(t), 1.0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = make(seed).fit((fit - centre) / scale).transform((test - centre) / scale) * scale + centre
+        top = [len(c.levels) - 1 if n else np.inf for c, n in zip(t.table.columns, named(t.table), strict=True)]
+        return np.where(named(t.table), np.rint(made).clip(0, top), made)
+
+    return fill
+
+
 def iterative(seed: int) -> Any:
     """scikit-learn's chained equations."""
     from sklearn.experimental import enable_iterative_imputer  # noqa: F401 (importing it allows the next line)
@@ -135,7 +150,8 @@ def neighbours(seed: int) -> Any:
 
 
 RIVALS: dict[str, Callable[[Task, int], Array]] = {
-    "IterativeImputer": standard(iterative),
+    "IterativeImputer, one-hot": standard(iterative),
+    "IterativeImputer, codes": numbered(iterative),
     "KNNImputer": standard(neighbours),
     "mean": constants(np.nanmean),
     "median": constants(np.nanmedian),
