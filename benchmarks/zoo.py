@@ -24,12 +24,13 @@ from vaestro.training.files import write_bytes, write_json
 
 TIER = "zoo"
 CHALLENGES = {"mnist-dynamic": Binary, "mnist-grey": Integer}  # a recipe runs in the first that it fits
+PAIRED = {"ada_gvae"}  # recipes that learn from pairs of rows, which neither challenge has
 SHOWN = ("nll", "bits_per_dim", "reconstruction_mse", "frechet_judge", "density_judge", "coverage_judge", "active_units", "parameters", "steps")
 
 
 def home(name: str) -> str | None:
     """The challenge that a recipe runs in; None where it fits neither."""
-    return next((challenge for challenge, kind in CHALLENGES.items() if kind in RECIPES[name].fits), None)
+    return next((challenge for challenge, kind in CHALLENGES.items() if kind in RECIPES[name].fits and name not in PAIRED), None)
 
 
 def cells(line: Line) -> dict[str, Any]:
