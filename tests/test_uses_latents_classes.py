@@ -99,7 +99,9 @@ def test_calibration_lowers_the_loss_of_an_overconfident_classifier() -> None:
 def test_neighbours_count_each_class_once_more() -> None:
     z, labels = np.arange(12.0)[:, None], np.repeat([0, 1], 6)
     p = CLASSIFIERS["knn"](z, labels, 0)(np.array([[0.0]]))
-    np.testing.assert_allclose(p, [[7 / 12, 5 / 12]])
+    np.testing.assert_allclose(p, [[7 / 8, 1 / 8]])  # 6 neighbours, as many as a class has
+    alone = CLASSIFIERS["knn"](z[[0, -1]], np.array([0, 1]), 0)(np.array([[9.0]]))
+    np.testing.assert_allclose(alone, [[1 / 3, 2 / 3]])
 
 
 def test_many_and_few_labels(run: Run, tmp_path: Path) -> None:

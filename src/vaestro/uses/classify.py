@@ -63,12 +63,15 @@ def linear(train: np.ndarray, labels: np.ndarray, seed: int) -> Predict:
 
 @CLASSIFIERS.register
 def knn(train: np.ndarray, labels: np.ndarray, seed: int) -> Predict:
-    """The shares of the classes among the 10 nearest labelled rows, each class counted once more: (k_c + 1) / (k + classes)."""
+    """The shares of the classes among the k nearest labelled rows, each class counted once more: (k_c + 1) / (k + classes).
+
+    k is 10, or the mean number of labels of a class where that is less: with a label a class, the nearest one alone.
+    """
     from sklearn.neighbors import KNeighborsClassifier
 
-    k = min(NEIGHBOURS, len(train))
-    made = KNeighborsClassifier(k).fit(train, labels)
     number = len(np.unique(labels))
+    k = min(NEIGHBOURS, len(train) // number)
+    made = KNeighborsClassifier(k).fit(train, labels)
     return lambda z: np.asarray((made.predict_proba(z) * k + 1) / (k + number))
 
 
