@@ -113,6 +113,16 @@ def test_numbers_are_those_of_the_library() -> None:
     np.testing.assert_allclose(np.load("g.npy") / 16, vaestro.generate(run, 4, temperature=0.5), atol=1e-5)
 
 
+def test_a_name_without_an_ending_is_a_folder_of_single_pictures() -> None:
+    assert call("generate", "tiny", "-n", 3, "-o", "each").exit_code == 0
+    due = vaestro.generate(vaestro.open_run(Path("runs/tiny")), 3)
+    for i in range(3):
+        with Image.open(f"each/000{i}.png") as image:
+            np.testing.assert_array_equal(np.asarray(image), (due[i, 0] * 255).round().numpy().astype(np.uint8))
+    wrong = call("generate", "tiny", "-n", 3, "-o", "0.png/each")
+    assert wrong.exit_code == 2 and "no folder" in wrong.stderr
+
+
 def test_rows_are_found_by_their_labels() -> None:
     run = vaestro.open_run(Path("runs/tiny"))
     split = run.data().split("train")

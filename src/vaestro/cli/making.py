@@ -7,7 +7,7 @@ import typer
 
 from vaestro.cli.shared import Json, Own, RunName, Seed
 
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A picture (.png), or numbers (.npy, .csv, .parquet).")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A picture (.png), a folder of one each (no ending), or numbers (.npy, .csv...).")]
 NOISE = "Draw from the likelihood, noise and all, instead of its mean."
 TOLD = "What the model is told: label=7, several as label=0,1,2, numbers as c=0.5,1.2, or c=rows.npy; of a table any columns, age=40,sex=F. May be repeated."
 GivenTexts = Annotated[list[str] | None, typer.Option("--given", metavar="NAME=VALUE", help=TOLD)]

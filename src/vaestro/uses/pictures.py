@@ -101,6 +101,23 @@ def write_png(path: Path, field: Field, rows: Tensor, columns: int | None) -> li
     return notes
 
 
+def write_folder(path: Path, field: Field, rows: Tensor, columns: int | None) -> list[str]:
+    """A folder with a PNG for each row in its own size: 0000.png, 0001.png, ...; other files stay. Raises UsageError for rows that are no pictures."""
+    if len(field.shape) != 3 or field.shape[0] not in (1, 2, 3):
+        raise UsageError(f"the rows of this run are shaped {field.shape} and are no pictures; write them as numbers with -o rows.csv or -o rows.npy")
+    images, notes = visible(field.kind, rows)
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write into {path}: {error.strerror}; choose another folder") from None
+    digits = max(4, len(str(len(rows) - 1)))
+    for number, cell in enumerate(_pixels(images)):
+        file = io.BytesIO()
+        Image.fromarray(cell[..., 0] if cell.shape[-1] == 1 else cell).save(file, "PNG", optimize=True)
+        write_bytes(path / f"{number:0{digits}}.png", file.getvalue())
+    return notes
+
+
 def write_npy(path: Path, field: Field, rows: Tensor, columns: int | None) -> list[str]:
     """An array [n, *shape] of float32 in the units of the data, for `numpy.load`; raises UsageError for tables, whose columns have names and types."""
     if isinstance(field.kind, Table):
@@ -133,13 +150,13 @@ WRITERS: dict[str, Writer] = {".png": write_png, ".npy": write_npy, ".csv": writ
 
 
 def require_writer(path: Path) -> Writer:
-    """What writes files with the ending of `path`; raises UsageError for an unknown ending or a missing folder."""
+    """What writes files with the ending of `path`, or of none a folder of pictures; raises UsageError for an unknown ending or a missing folder."""
     ending = path.suffix.lower()
-    if ending not in WRITERS:
+    if ending not in WRITERS and ending:
         raise UsageError(f"cannot write {path}: its ending {ending!r} is unknown{did_you_mean(ending, WRITERS)}")
     if not path.parent.is_dir():
         raise UsageError(f"cannot write {path}: there is no folder {path.parent}; make it first, or choose another")
-    return WRITERS[ending]
+    return WRITERS.get(ending, write_folder)
 
 
 def write(path: Path, field: Field, rows: Tensor, columns: int | None = None) -> list[str]:

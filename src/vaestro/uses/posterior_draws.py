@@ -86,9 +86,7 @@ def hamiltonian(search: Search, z: Tensor, moves: int) -> tuple[Tensor, float]:
 def _moved(search: Search, z: Tensor, moves: int, leaps: int) -> tuple[Tensor, float]:
     for name, law in _priors(search).items():
         if is_discrete(law) or not everywhere(law):
-            raise UsageError(
-                f"the latents {name!r} of {title(search.run.about)} fill no space of real numbers, and these moves need one; use gibbs or none"
-            )
+            raise UsageError(f"the latents {name!r} of {title(search.run.about)} fill no space of real numbers, and these moves need one; use gibbs or none")
     target = Target(search.run, search.layout, search.known.told, search.known.evidence)
     size = z.new_full(z.shape[1:2], FIRST)
     share, total, kept = torch.full_like(size, WANTED), 0.0, max(1, moves - moves // 2)
