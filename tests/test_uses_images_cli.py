@@ -32,6 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("clean", "denoising_ae:latents=3,hidden=16", 0),
     ):
         vaestro.train(recipe, "digits", steps=30, seed=seed, out=there / "runs" / name)
+    vaestro.train("vae:latents=3,hidden=16", "digits-dynamic", steps=2, out=there / "runs" / "dynamic")
     rows, _ = held_rows(vaestro.open_run(there / "runs" / "tiny"), 4)
     for i, row in enumerate(rows):
         Image.fromarray((row[0] * 255).round().byte().numpy()).save(there / f"{i}.png")
@@ -152,6 +153,7 @@ def test_masks_hide_where_they_are_white() -> None:
         (("interpolate", "tiny", "0.png", "1.png", "--path", "sperical"), "did you mean spherical"),
         (("arithmetic", "tiny", "0.png", "--plus", "colour=red"), "no field of classes"),
         (("arithmetic", "tiny", "0.png", "--plus", "label=12"), "no class"),
+        (("explain", "tiny", "dynamic"), "other data"),
         (("complete", "tiny", "0.png"), "either --mask"),
         (("complete", "tiny", "0.png", "--box", "1,2"), "no box"),
         (("complete", "tiny", "0.png", "--box", "0,0,9,2"), "inside"),

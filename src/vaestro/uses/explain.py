@@ -164,12 +164,15 @@ def explain(
     For each its effect on x (`effects`: its mean and its map), what it tells of `factors` (classes of the same rows by name; `links`), and, where several
     runs are given, how well it is found again: the mean, least and largest |correlation| of its codes with those of its match in each other run (`matched`).
 
-    Raises UsageError for no runs, runs of other shapes of rows, latents that are classes or lie on a sphere, and a model without a posterior.
+    Raises UsageError for no runs, runs on other data, latents that are classes or lie on a sphere, and a model without a posterior.
     """
     every = [runs] if isinstance(runs, Run) else list(runs)
     if not every or most < 1:
         raise UsageError("an explanation needs a run and 1 latent or more; give both")
     first = every[0]
+    for other in every[1:]:
+        if other.about["data"]["sha256"] != first.about["data"]["sha256"]:
+            raise UsageError(f"{other.name} was trained on other data than {first.name}, so their latents have no match; give runs of the same data")
     with forked(device_of(first.model)), evaluating(first.model):
         found, told = _codes(first, x, given)
         kl, maps = use_of(found), effects(first, found, told)
