@@ -124,7 +124,7 @@ def numbered(make: Callable[[int], Any]) -> Callable[[Task, int], Array]:
 
     def fill(t: Task, seed: int) -> Array:
         fit, test = own(t.table, t.fit), gaps(t)
-        centre, scale = np.nanmean(fit, 0), np.where(spread(t) > 0, spread(t), 1.0)
+        centre, scale = np.nanmean(fit, 0), spread(t)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             made = make(seed).fit((fit - centre) / scale).transform((test - centre) / scale) * scale + centre
@@ -164,5 +164,6 @@ def gaps(t: Task) -> Array:
 
 
 def spread(t: Task) -> Array:
-    """The standard deviation of the seen training entries of every column, in its own units."""
-    return np.nanstd(own(t.table, t.fit), 0)
+    """The standard deviation of the seen training entries of every column, in its own units; 1 where they are all equal."""
+    found = np.nanstd(own(t.table, t.fit), 0)
+    return np.where(found > 0, found, 1.0)
