@@ -24,13 +24,15 @@ from vaestro.data.schema import Binary, Category, Count, Counted, Integer, Measu
 from vaestro.errors import UsageError
 from vaestro.training.runs import Run
 from vaestro.uses import augment as augmenting
+from vaestro.uses.augment import JUDGES, Line, augment, write_rows
 from vaestro.uses.augment import How as Making
-from vaestro.uses.augment import Line, augment, write_rows
 from vaestro.uses.classify import CLASSIFIERS, How, classified, classify
-from vaestro.uses.embed import codes, levelled
+from vaestro.uses.cluster import CLUSTERINGS
+from vaestro.uses.embed import READINGS, codes, levelled
 from vaestro.uses.extra import MAKERS, Ask
 from vaestro.uses.legal import legal
 from vaestro.uses.lots import Wish, lot
+from vaestro.uses.plot import PROJECTIONS
 from vaestro.uses.recognise import MEASURES, Episodes, few_shot, halves, p_values, recognise
 from vaestro.uses.recognise import How as Knowing
 from vaestro.uses.sure import Sure
@@ -389,6 +391,15 @@ def test_no_character_is_in_two_splits(tmp_path: Path) -> None:
             raw = hanzi(origin)(path, True, lambda what, share: None)
     seen = [set(labels.tolist()) for _, labels in raw.values()]
     assert sum(map(len, seen)) == 12 == len(set.union(*seen)) and all(x.shape[1:] == (1, 28, 28) for x, _ in raw.values())
+
+
+# the page
+
+
+def test_every_named_part_stands_on_the_page() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "uses-latents.md").read_text(encoding="utf-8")
+    every = [name for parts in (READINGS, PROJECTIONS, CLUSTERINGS, CLASSIFIERS, MEASURES, MAKERS, JUDGES) for name in parts]
+    assert not [name for name in every if f"`{name}`" not in page and f"--by {name}`" not in page and f"--read {name}`" not in page]
 
 
 # the commands
