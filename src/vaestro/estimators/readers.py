@@ -142,4 +142,4 @@ def like(X: Any, frame: Any) -> Any:
         return frame
     made = narwhals.from_dict({name: frame[name].to_list() for name in frame.columns}, backend=native.implementation)
     index = narwhals.maybe_get_index(native)
-    return (made if index is None else narwhals.maybe_set_index(made, index=index)).to_native()
+    return made.to_native() if index is None else made.to_native().set_axis(index, axis=0)
