@@ -38,6 +38,7 @@ LAYERS = (  # a module imports from its own layer and from those above it in thi
 LAYER = {unit: height for height, units in enumerate(LAYERS) for unit in units}
 SIGNATURE_IS_CONFIGURATION = ("recipes", "cli")  # of a recipe its keywords, of a command its flags
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "PIL", "matplotlib", "tensorboard", "onnx", "polars", "narwhals")
+EXTRAS = ("science", "onnx", "tensorboard", "flows", "tables", "search", "umap")  # imported inside the functions that need them
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "umap": "umap-learn"}  # where the module and the distribution differ in name
 
 
@@ -159,7 +160,7 @@ def foreign(modules: Iterable[str]) -> set[str]:
 @every_file
 def test_what_a_file_imports_is_declared(path: Path) -> None:
     core = distributions(project()["dependencies"])
-    extras = distributions(line for name in ("science", "onnx", "tensorboard", "flows", "tables", "search", "umap") for line in project()["optional-dependencies"][name])
+    extras = distributions(line for name in EXTRAS for line in project()["optional-dependencies"][name])
     bases = {"scikit-learn"} if unit(module(path)) == "estimators" else set()  # whose classes are made from scikit-learn's
     assert foreign(loaded(path)) <= core | bases, "import it where it is used, or make it a dependency"
     assert foreign(name for node in ast.walk(tree(path)) for name in imported(node)) <= core | extras

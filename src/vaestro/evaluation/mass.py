@@ -64,7 +64,8 @@ def apart(dist: Independent, value: Tensor) -> Tensor:  # type: ignore[type-arg]
     """How much log_prob of the whole exceeds the sum of its numbers' own, at values [*lead, *event]: 0 for an honest law."""
     each = dist.base_dist.log_prob(value)
     whole: Tensor = dist.log_prob(value)
-    return whole.double() - each.double().flatten(each.dim() - dist.reinterpreted_batch_ndims).sum(-1)
+    parts: Tensor = each.double().flatten(each.dim() - dist.reinterpreted_batch_ndims).sum(-1)
+    return whole.double() - parts
 
 
 def weighed(dist: Distribution, levels: int = 0) -> Mass:

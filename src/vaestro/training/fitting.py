@@ -34,7 +34,5 @@ def fit_at_once(recipe: Recipe, data: Dataset, budget: Budget) -> float:
     recipe.parts.train()
     seconds = budget.clock() - start
     if seconds > budget.deadline:
-        raise VaestroError(
-            f"the fit took {seconds:.1f} s, and {budget.seconds:g} s were allowed; give more seconds, or fewer latents or components"
-        )
+        raise VaestroError(f"the fit took {seconds:.1f} s, and {budget.seconds:g} s were allowed; give more seconds, or fewer latents or components")
     return seconds
