@@ -23,7 +23,7 @@ from vaestro.training.runs import Run
 from vaestro.uses.embed import codes, levelled
 from vaestro.uses.frames import write_frame
 from vaestro.uses.lots import LABEL, USUAL, Lot, Wish, lot
-from vaestro.uses.sure import Sure, left_out, mean, shares
+from vaestro.uses.sure import Sure, left_out, mean, shares, within
 
 OWN = "own"  # the model's own classes
 DRAWS = 10  # of a few labels, for the interval of what so many labels give
@@ -249,5 +249,5 @@ def _scored(run: Run, of: Lot, by: str, labels: int | None, classes: tuple[str, 
         apart = [abs(right[0, kept][cell == b].sum() - sure[kept][cell == b].sum()) for b in range(BINS)]
         return np.array([sum(apart) / len(kept)])
 
-    calibration = left_out(error, len(truth))[0]
+    calibration = within(left_out(error, len(truth))[0])
     return Classified(*told, shares(right), mean(-np.log(given.clip(LEAST))), calibration, (*of.notes, *notes))

@@ -27,7 +27,7 @@ from vaestro.uses.classify import require_untold
 from vaestro.uses.embed import codes, levelled
 from vaestro.uses.frames import require_frame_writer, write_frame
 from vaestro.uses.lots import USUAL, Lot, Wish, lot
-from vaestro.uses.sure import Sure, left_out, mean
+from vaestro.uses.sure import Sure, left_out, mean, within
 
 NUMBERS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30)  # of clusters, that are tried
 SMALLEST = 100  # HDBSCAN: a cluster has at least one in so many of the training rows, and 5
@@ -272,4 +272,5 @@ def _agreement(index: np.ndarray, labels: np.ndarray) -> dict[str, Sure]:
         right = matched(index[inside], labels[inside]) * len(inside) / len(kept) if len(inside) else 0.0
         return np.array([*agreement(index[kept] + 1, labels[kept])[:2], right])
 
-    return dict(zip(("nmi", "ari", "accuracy"), left_out(statistic, len(labels)), strict=True))
+    nmi, ari, accuracy = left_out(statistic, len(labels))
+    return {"nmi": within(nmi), "ari": Sure(ari.value, ari.low, min(1.0, ari.high)), "accuracy": within(accuracy)}
