@@ -369,7 +369,7 @@ def test_a_gan_is_diagnosed_by_its_samples(sampler):
 
 
 def test_a_board_has_a_gan_with_its_reasons_and_a_page_without_reconstructions(tmp_path, monkeypatch):
-    monkeypatch.setattr("vaestro.arena.scoring.LOOK", 300)
+    monkeypatch.setattr("vaestro.evaluation.networks.LOOK", 300)
     (tmp_path / "challenge").mkdir()
     text = re.sub(r"^seconds = \d+", "steps = 3", (SHIPPED / "digits-dynamic.toml").read_text(), flags=re.MULTILINE).replace("samples = 100\n", "samples = 3\n")
     (tmp_path / "challenge" / FILE).write_text(text)

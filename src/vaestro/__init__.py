@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from vaestro.recipes import Recipe, recipe, solo
     from vaestro.training.diagnosis import diagnose
     from vaestro.uses.arithmetic import arithmetic, attribute
-    from vaestro.uses.classify import classify
-    from vaestro.uses.cluster import cluster
+    from vaestro.uses.augment import augment
+    from vaestro.uses.classify import classified, classify
+    from vaestro.uses.cluster import cluster, clusters
     from vaestro.uses.complete import complete
     from vaestro.uses.denoise import denoise
     from vaestro.uses.detect import detect
+    from vaestro.uses.embed import write_codes
     from vaestro.uses.evaluate import evaluate
     from vaestro.uses.explain import explain
     from vaestro.uses.fitting import fit_prior
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from vaestro.uses.impute import impute
     from vaestro.uses.interpolate import interpolate
     from vaestro.uses.panel import panel
+    from vaestro.uses.plot import plot
+    from vaestro.uses.recognise import recognise
     from vaestro.uses.reconstruct import embed, reconstruct
     from vaestro.uses.traverse import traverse
     from vaestro.uses.vary import vary
@@ -47,18 +51,22 @@ _HOMES = {
     "vaestro.recipes": ("Recipe", "recipe", "solo"),
     "vaestro.training.diagnosis": ("diagnose",),
     "vaestro.uses.arithmetic": ("arithmetic", "attribute"),
-    "vaestro.uses.classify": ("classify",),
-    "vaestro.uses.cluster": ("cluster",),
+    "vaestro.uses.augment": ("augment",),
+    "vaestro.uses.classify": ("classified", "classify"),
+    "vaestro.uses.cluster": ("cluster", "clusters"),
     "vaestro.uses.complete": ("complete",),
     "vaestro.uses.denoise": ("denoise",),
     "vaestro.uses.detect": ("detect",),
+    "vaestro.uses.embed": ("write_codes",),
     "vaestro.uses.evaluate": ("evaluate",),
     "vaestro.uses.explain": ("explain",),
     "vaestro.uses.fitting": ("fit_prior",),
     "vaestro.uses.generate": ("generate", "sample"),
+    "vaestro.uses.impute": ("impute",),
     "vaestro.uses.interpolate": ("interpolate",),
     "vaestro.uses.panel": ("panel",),
-    "vaestro.uses.impute": ("impute",),
+    "vaestro.uses.plot": ("plot",),
+    "vaestro.uses.recognise": ("recognise",),
     "vaestro.uses.reconstruct": ("embed", "reconstruct"),
     "vaestro.uses.traverse": ("traverse",),
     "vaestro.uses.vary": ("vary",),
@@ -77,8 +85,11 @@ __all__ = [
     "VaestroError",
     "arithmetic",
     "attribute",
+    "augment",
+    "classified",
     "classify",
     "cluster",
+    "clusters",
     "complete",
     "denoise",
     "detect",
@@ -97,9 +108,11 @@ __all__ = [
     "open_run",
     "panel",
     "plays",
+    "plot",
     "posteriors",
     "priors",
     "recipe",
+    "recognise",
     "reconstruct",
     "resume",
     "sample",
@@ -107,6 +120,7 @@ __all__ = [
     "train",
     "traverse",
     "vary",
+    "write_codes",
 ]
 
 
