@@ -149,7 +149,7 @@ METRICS.add(
     "split_gap",
     Metric(
         "split_gap", "validation nats less test nats, in standard errors", "z", Direction.LOWER,
-        "as many validation rows as scored ones, at most 2,000, by the bound of 10 samples; splits that differ in kind show a gap of their own: compare entries",
+        "as many validation rows as scored, at most 2,000, by the bound of 10 samples; splits that differ in kind have a gap of their own: compare entries",
         "Welch 1947", split_gap, frozenset({Need.DENSITY, Need.SPLITS}), False, Group.HONESTY,
     ),
 )  # fmt: skip
