@@ -421,3 +421,13 @@ def test_a_challenge_of_vectors_and_of_too_little(tmp_path):
     assert named.rules.data.source == "digits"
     assert not (tmp_path / "named" / "data").exists()
     assert json.dumps(sorted(p.name for p in (tmp_path / "named").iterdir())) == '["challenge.toml"]'
+
+
+def test_classical_rows_without_latents_or_samples_stand_in_the_report(tmp_path):
+    challenge = load_challenge(tiny(tmp_path / "challenge"))
+    folder = compete(Arena(tmp_path / "arena", challenge, "quick"), entrants((TINY[0], "marginals", "png", "copier"), ()), Here(), Quiet())
+    page = report(folder).read_text(encoding="utf-8")
+    assert all(f">{name}" in page for name in ("marginals", "png", "copier"))
+    for path in (folder / "results").glob("marginals-*.show.npz"):
+        with np.load(path) as seen:
+            assert seen["samples"].shape == (64, 1, 8, 8)

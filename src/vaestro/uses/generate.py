@@ -65,7 +65,7 @@ def _warmed(n: int, values: Batch, temperature: float, observed: tuple[str, ...]
 def dreamt(kind: Kind, x: Draw) -> Tensor:
     """What is shown of a dream of rows of this kind: the mean of p(x | z). Open."""
     mean: Tensor = x.prior.mean
-    return mean
+    return mean.expand_as(x.value)  # a law without latents has one mean for all rows
 
 
 @dreamt.register
