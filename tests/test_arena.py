@@ -199,6 +199,11 @@ def test_the_score_is_that_of_the_public_metric_on_the_same_rows(small):
     np.testing.assert_allclose(-results.arrays(small / "results", vae, "rows")["nll"], found.log_px, rtol=1e-6)
 
 
+def test_features_of_the_rows_are_kept_for_all_runs(small):
+    kept = {p.name for p in (small / "features").iterdir()}
+    assert "judge-test-180.safetensors" in kept or "pca64-test-180.safetensors" in kept
+
+
 def test_an_autoencoder_has_no_nats(small):
     ae = next(r for r in map(results.read, open_arena(small).results) if r.call.startswith("ae"))
     assert not {"nll", "elbo", "kl", "bits_per_dim", "cross_entropy"} & set(ae.metrics)

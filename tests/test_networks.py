@@ -7,7 +7,7 @@ from torch import nn
 from examples import NETWORKS as WIDTHS
 from vaestro.errors import UsageError
 from vaestro.networks import NETWORKS, Build, convolutional, gated_mlp, mlp, residual
-from vaestro.networks.convolutional import norm
+from vaestro.networks.convolutional import Enlarged, norm
 from vaestro.testing import check_network
 
 IMAGES = [(1, 28, 28), (3, 32, 32), (3, 64, 64), (3, 100, 37), (1, 8, 8), (1, 1, 1), (2, 1, 5)]
@@ -32,6 +32,20 @@ def test_any_channels_and_depth(name: str, hidden: tuple[int, ...]) -> None:
         check_network(NETWORKS[name], image, (3,), hidden)
         check_network(NETWORKS[name], (3,), image, hidden)
     check_network(NETWORKS[name], (2, 9, 6), (5, 9, 6), hidden)
+
+
+@pytest.mark.parametrize(("small", "size"), [((7, 7), (14, 14)), ((1, 1), (2, 2)), ((1, 3), (2, 6)), ((50, 19), (100, 37)), ((1, 1), (1, 1)), ((1, 3), (1, 6))])
+@pytest.mark.parametrize("bias", [True, False])
+def test_enlarging_is_a_resize_and_a_convolution(small: tuple[int, int], size: tuple[int, int], bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 5, 3, padding=1, bias=bias).double()
+    plain = nn.Sequential(nn.Upsample(size=size, mode="nearest"), layer)
+    x = torch.randn(4, 3, *small, dtype=torch.float64, requires_grad=True)
+    weigh = torch.randn(4, 5, *size, dtype=torch.float64)
+    found, wanted = Enlarged(layer, size)(x), plain(x)
+    assert torch.allclose(found, wanted, rtol=0, atol=1e-12)
+    ours, theirs = (torch.autograd.grad((y * weigh).sum(), [x, *layer.parameters()]) for y in (found, wanted))
+    assert all(torch.allclose(a, b, rtol=0, atol=1e-11) for a, b in zip(ours, theirs, strict=True))
 
 
 @pytest.mark.parametrize("build", [mlp, gated_mlp])

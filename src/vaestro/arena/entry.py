@@ -15,7 +15,7 @@ from vaestro.recipes import RECIPES, Call, parse
 from vaestro.recipes.book import entry_of
 from vaestro.recipes.files import execute
 
-RUNS, RESULTS, LOGS = "runs", "results", "logs"
+RUNS, RESULTS, LOGS, FEATURES = "runs", "results", "logs", "features"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,14 +31,14 @@ SAMPLES, BESIDE = 64, 16  # pictures shown of an entry
 LINES = 100  # of the log that are kept
 
 
-def subject(run: Run, data: Dataset, challenge: Challenge, tier: Tier) -> Subject:
-    """What is measured: the run on the tier's fixed test rows."""
-    return subject_on(run, data, Protocol("test", tier.rows, tier.samples, SCORE_SEED), Setting(data, challenge.rules.data.judge))
+def subject(run: Run, data: Dataset, challenge: Challenge, tier: Tier, features: Path | None = None) -> Subject:
+    """What is measured: the run on the tier's fixed test rows; `features` is a folder that keeps those of the data's rows."""
+    return subject_on(run, data, Protocol("test", tier.rows, tier.samples, SCORE_SEED), Setting(data, challenge.rules.data.judge), features)
 
 
-def score(run: Run, data: Dataset, challenge: Challenge, tier: Tier) -> tuple[Report, Arrays, Arrays]:
-    """All metrics of a run, the rows of those that are means over rows, and what there is to see."""
-    judged = subject(run, data, challenge, tier)
+def score(run: Run, data: Dataset, challenge: Challenge, tier: Tier, features: Path | None = None) -> tuple[Report, Arrays, Arrays]:
+    """All metrics of a run, the rows of those that are means over rows, and what there is to see; `features` as in `subject`."""
+    judged = subject(run, data, challenge, tier, features)
     report = believed(judged, fairly_judged(run, of_x_alone(run, measure(challenge.rules.metrics, judged))))
     found, _ = cells(report)
     rows = {n: s.rows for n, s in report.scores.items() if s.rows is not None and n in found}

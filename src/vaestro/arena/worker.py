@@ -8,7 +8,7 @@ import torch
 
 from vaestro.arena import result as results
 from vaestro.arena.challenge import Challenge, Tier
-from vaestro.arena.entry import RESULTS, Job, call_of_job, challenge_of_job
+from vaestro.arena.entry import FEATURES, RESULTS, Job, call_of_job, challenge_of_job
 from vaestro.arena.result import About, Paper, Result, Source, cells
 from vaestro.arena.scoring import score, speed
 from vaestro.data.sources import SOURCES
@@ -45,7 +45,7 @@ def _scored(job: Job) -> Result:
     require_small(plan, tier)
     run = trained(job, plan, challenge)
     torch.set_num_threads(run.about["threads"])  # those that training chose, also where a later process scores
-    report, rows, show = score(run, data, challenge, tier)
+    report, rows, show = score(run, data, challenge, tier, Path(job.folder) / FEATURES)
     found, refused = cells(report)
     more = {
         "metrics": found, "refused": refused, "parameters": run.about["parameters"], "steps": run.about["done_steps"], "planned": run.about["steps"],

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from vaestro.data.schema import Shape
 from vaestro.errors import UsageError
@@ -29,6 +30,33 @@ def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return layer
 
 
+def doubling(kernel: Tensor) -> Tensor:
+    """The kernel [i, o, 4, 4] of the transposed convolution of stride 2 that doubles nearest and then convolves by `kernel` [o, i, 3, 3].
+
+    Doubling is a transposed convolution by ones [2, 2]; two in a row are one by the convolution of their kernels (Dumoulin & Visin 2016, section 4).
+    """
+    wide = F.pad(kernel.flip(2, 3).transpose(0, 1), (1, 1, 1, 1))
+    return wide[..., :-1, :-1] + wide[..., 1:, :-1] + wide[..., :-1, 1:] + wide[..., 1:, 1:]
+
+
+class Enlarged(nn.Module):
+    """A 3x3 convolution of the nearest resize of a map to `size`.
+
+    Where both sides double, the two are one transposed convolution: the same function with 4 products where the convolution of the large map has 9.
+    """
+
+    def __init__(self, layer: nn.Conv2d, size: Size) -> None:
+        super().__init__()
+        self.layer, self.size = layer, size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, i, h, w] to [n, o, *size]."""
+        if (2 * x.shape[-2], 2 * x.shape[-1]) == self.size:
+            return F.conv_transpose2d(x, doubling(self.layer.weight), self.layer.bias, stride=2, padding=1)
+        grown: Tensor = self.layer(F.interpolate(x, self.size, mode="nearest"))
+        return grown
+
+
 def sizes(image: Shape, stages: int) -> list[Size]:
     """The image's size and those after each halving, rounded up; a side of 1 stays."""
     _, height, width = image
@@ -46,7 +74,7 @@ def plain_down(inputs: int, outputs: int, size: Size) -> nn.Module:
 
 def plain_up(inputs: int, outputs: int, size: Size) -> nn.Module:
     """Resize to `size`, convolve, normalise, SiLU."""
-    return nn.Sequential(nn.Upsample(size=size, mode="nearest"), convolution(inputs, outputs), norm(outputs, size), nn.SiLU())
+    return nn.Sequential(Enlarged(convolution(inputs, outputs), size), norm(outputs, size), nn.SiLU())
 
 
 def down(image: Shape, hidden: tuple[int, ...], stage: Stage) -> nn.Sequential:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from vaestro.data.schema import Shape
 from vaestro.errors import UsageError
 from vaestro.networks.base import Build
-from vaestro.networks.convolutional import Size, convolution, norm, pyramid
+from vaestro.networks.convolutional import Enlarged, Size, convolution, norm, pyramid
 
 
 class Block(nn.Module):
@@ -46,7 +46,7 @@ def residual_down(inputs: int, outputs: int, size: Size) -> nn.Module:
 
 def residual_up(inputs: int, outputs: int, size: Size) -> nn.Module:
     """Resize to `size` and convolve, then a block."""
-    return nn.Sequential(nn.Upsample(size=size, mode="nearest"), convolution(inputs, outputs), Block(outputs, size))
+    return nn.Sequential(Enlarged(convolution(inputs, outputs), size), Block(outputs, size))
 
 
 def residual(inputs: Shape, outputs: Shape, hidden: tuple[int, ...] | None = None) -> nn.Module:

@@ -11,6 +11,7 @@ from vaestro.data.schema import Binary, Field, Schema
 from vaestro.errors import UsageError
 from vaestro.families import LIKELIHOODS, Gaussian, outputs
 from vaestro.models import VAE
+from vaestro.networks.convolutional import Enlarged
 from vaestro.objectives import elbo
 from vaestro.plays import alone
 from vaestro.priors import StandardNormal
@@ -101,7 +102,7 @@ def listing_mnist(schema: Schema, latents: Count = 20) -> Recipe:
     small = (64, math.ceil(half[0] / 2), math.ceil(half[1] / 2))
     down = [nn.Conv2d(channels, 32, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(-3)]
     encoder = Layers(3, *down, nn.Linear(math.prod(small), 16), nn.ReLU(), nn.Linear(16, 2 * latents))
-    up = [nn.Upsample(half), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Upsample((height, width)), nn.Conv2d(64, 32, 3, padding=1), nn.ReLU()]
+    up = [Enlarged(nn.Conv2d(64, 64, 3, padding=1), half), nn.ReLU(), Enlarged(nn.Conv2d(64, 32, 3, padding=1), (height, width)), nn.ReLU()]
     decoder = Layers(1, nn.Linear(latents, 16), nn.ReLU(), *fill(16, small), nn.ReLU(), *up, nn.Conv2d(32, family.params * channels, 3, padding=1))
     return assemble(latents, encoder, Conditional(decoder, family))
 

@@ -3,7 +3,7 @@
 import io
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,12 +89,14 @@ def subject_of(run: Run, protocol: Protocol = USUAL, inception: Path | None = No
     Raises UsageError for an unknown split, VaestroError where the run's data changed or are not to be had.
     """
     data = run.data()
-    made = subject_on(run, data, protocol, Setting(data, inception=inception))
-    return made if features is None else replace(made, held=replace(made.beside, shelf=FeatureFolder(features)))
+    return subject_on(run, data, protocol, Setting(data, inception=inception), features)
 
 
-def subject_on(run: Run, data: Dataset, protocol: Protocol, setting: Setting) -> Subject:
-    """A run and the fixed rows of a split of `data`, in the setting of their networks; raises UsageError for an unknown split."""
+def subject_on(run: Run, data: Dataset, protocol: Protocol, setting: Setting, features: Path | None = None) -> Subject:
+    """A run and the fixed rows of a split of `data`, in the setting of their networks; raises UsageError for an unknown split.
+
+    `features` is as in `subject_of`.
+    """
     device = device_of(run.model)
     split = Rows(data.split(protocol.split), data.schema, run.recipe.fields, device)
     index = fixed_rows(split.rows, protocol.rows)
@@ -105,7 +107,7 @@ def subject_on(run: Run, data: Dataset, protocol: Protocol, setting: Setting) ->
     about = run.about
     cost = Cost(about["parameters"], about.get("seconds", math.nan), about.get("done_steps", 0), about.get("peak_memory"))
     answers, factors = answered(run, data, protocol.split, index), known_factors(data.split(protocol.split), data.schema, index.numpy())
-    held = Held(data, protocol.split, index.numpy(), run.recipe.fields)
+    held = Held(data, protocol.split, index.numpy(), run.recipe.fields, None if features is None else FeatureFolder(features))
     return Subject(run.model, rows, run.field, protocol.samples, protocol.seed, about["call"], Networks(setting), cost, answers, factors, held)
 
 
