@@ -345,3 +345,30 @@ def test_a_run_of_other_types_is_told_to_be_altered(name: str, here: Path) -> No
 def test_a_challenge_of_a_table_is_ranked_by_nats(here: Path) -> None:
     headline, names = measures(prepare_table("t.csv").schema)
     assert headline == "nll" and "bits_per_dim" not in names
+
+
+def test_every_verb_takes_a_run_by_its_name(tmp_path: Path) -> None:
+    same = vaestro.open_run("demo")
+    assert torch.equal(vaestro.generate("demo", 2), vaestro.generate(same, 2))
+    assert vaestro.diagnose(same.folder, rows=100) == vaestro.diagnose(same, rows=100)
+    x = vaestro.sample(same, 3)
+    assert torch.equal(vaestro.embed(str(same.folder), x), vaestro.embed(same, x))
+    assert [latent.label for latent in vaestro.explain("demo", x, most=2).latents] == [latent.label for latent in vaestro.explain([same], x, most=2).latents]
+    vaestro.write_codes(str(tmp_path / "codes.npy"), "demo", x)
+    assert np.load(tmp_path / "codes.npy").shape == (3, 40)
+
+
+@pytest.mark.parametrize("verb", [vaestro.generate, vaestro.sample, vaestro.evaluate, vaestro.detect, vaestro.diagnose, vaestro.impute])
+def test_what_is_no_run_is_told_in_one_sentence(verb) -> None:
+    rest = () if verb in (vaestro.generate, vaestro.sample, vaestro.evaluate, vaestro.diagnose) else (np.zeros((2, 1, 28, 28)),)
+    with pytest.raises(vaestro.UsageError, match="there is no run called 'dmeo'; did you mean demo"):
+        verb("dmeo", *rest)
+    with pytest.raises(vaestro.UsageError, match="a list is no run"):
+        verb([], *rest)
+
+
+def test_a_table_is_not_exported_and_told_so_at_once(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n" + "\n".join(f"{i / 7:.3f},{'xy'[i % 2]}" for i in range(60)) + "\n")
+    run = vaestro.train("vae:latents=2,hidden=8", tmp_path / "t.csv", steps=2, out=tmp_path / "run")
+    assert "columns of a table" in fails("export", run.folder, "--onnx", tmp_path / "m.onnx")
+    assert not list(tmp_path.glob("*.onnx"))

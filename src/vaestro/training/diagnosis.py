@@ -14,6 +14,7 @@ from vaestro.data.schema import Binary, Count
 from vaestro.evaluation.metrics import METRICS, Subject, active, high_power
 from vaestro.evaluation.scope import device_of, evaluating, forked
 from vaestro.recipes.book import NATS
+from vaestro.training.finding import by_name
 from vaestro.training.monitor import FEW, informative, kl_by_dimension, shares
 from vaestro.training.record import Line
 from vaestro.training.runs import Run
@@ -64,6 +65,7 @@ class Diagnosis:
         return {"signs": {k: v for k, v in asdict(self.signs).items() if k != "log"}, "findings": [f._asdict() for f in self.findings]}
 
 
+@by_name
 def diagnose(run: Run, rows: int = ROWS) -> Diagnosis:
     """Measure a run on validation rows and say what is wrong with it, why and what to try."""
     device = device_of(run.model)

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -15,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from vaestro.core import Draw, Model, Site, Trace, run, take
+from vaestro.data.schema import Table
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.metrics.subject import mean_or_draw
 from vaestro.models import SemiAmortised, conditions_of
 from vaestro.models.hamiltonian import HamiltonianVAE
+from vaestro.training.files import whole
 from vaestro.training.runs import Run
 
 NEEDED = ("onnx", "onnxscript")
@@ -111,6 +112,8 @@ def export_onnx(of: Run, path: Path) -> list[tuple[Path, str]]:
 
 def _refuse(of: Run) -> None:
     """Raises UsageError for models that two files of numbers cannot hold."""
+    if isinstance(of.field.kind, Table):
+        raise UsageError(f"{of.name} reads columns of a table with their gaps, which a file of numbers cannot hold; use the run itself, as with vaestro.embed")
     conditions = conditions_of(of.model)
     if conditions:
         raise UsageError(f"{of.about['call']} is told {conditions[0]!r} beside x, and the files of an export read x or latents alone; use the run itself")
@@ -124,34 +127,34 @@ def _refuse(of: Run) -> None:
 
 def _write(path: Path, part: nn.Module, example: Tensor) -> None:
     """One file, under a temporary name until it was checked."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     name = "x" if isinstance(part, Encoder) else "z"
-    try:
-        with _quietly():
-            program: Any = torch.onnx.export(
-                part,
-                (example,),
-                input_names=[name],
-                output_names=["z" if name == "x" else "x"],
-                dynamic_shapes=({0: torch.export.Dim("n")},),
-                dynamo=True,
-                verbose=False,
-            )
-            assert program is not None, "the exporter returns a program or raises"
-            program.save(str(temporary))
-        _check(temporary, part, example, name)
-        temporary.replace(path)
-    except OSError as error:
-        raise VaestroError(f"cannot write {path}: {error.strerror}; free some space or choose another folder") from None
-    except VaestroError:
-        raise
-    except Exception as error:  # the exporter and the runtime raise whatever they like
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise VaestroError(
-            f"{path.name} cannot be exported ({reason}); a network of standard layers can, such as network=mlp or network=convolutional"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(path) as temporary:
+        try:
+            _export(temporary, part, example, name)
+            _check(temporary, part, example, name)
+        except (OSError, VaestroError):
+            raise
+        except Exception as error:  # the exporter and the runtime raise whatever they like
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise VaestroError(
+                f"{path.name} cannot be exported ({reason}); a network of standard layers can, such as network=mlp or network=convolutional"
+            ) from error
+
+
+def _export(path: Path, part: nn.Module, example: Tensor, name: str) -> None:
+    """The file that torch writes; the number of rows stays open."""
+    with _quietly():
+        program: Any = torch.onnx.export(
+            part,
+            (example,),
+            input_names=[name],
+            output_names=["z" if name == "x" else "x"],
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+            dynamo=True,
+            verbose=False,
+        )
+        assert program is not None, "the exporter returns a program or raises"
+        program.save(str(path))
 
 
 @contextlib.contextmanager

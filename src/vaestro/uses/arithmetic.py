@@ -7,6 +7,7 @@ from torch import Tensor
 from vaestro.errors import UsageError
 from vaestro.evaluation.scope import device_of, evaluating, forked
 from vaestro.seeds import mix
+from vaestro.training.finding import by_name
 from vaestro.training.runs import Run
 from vaestro.uses.inference.latents import decoded, encoded
 from vaestro.uses.rows.given import Given, require_rows, settle
@@ -21,6 +22,7 @@ def _mean(run: Run, x: Tensor, given: Given | None) -> Tensor:
     return torch.stack(parts).sum(0) / len(x)
 
 
+@by_name
 def attribute(run: Run, plus: Float[Tensor, "n ..."], minus: Float[Tensor, "m ..."], given: Given | None = None) -> Float[Tensor, " latents"]:
     """The mean code of the rows `plus` less that of the rows `minus`, [latents] (Larsen et al. 2016, section 4.2).
 
@@ -32,6 +34,7 @@ def attribute(run: Run, plus: Float[Tensor, "n ..."], minus: Float[Tensor, "m ..
         return (_mean(run, plus, given) - _mean(run, minus, given)).to(plus.dtype)
 
 
+@by_name
 def arithmetic(
     run: Run, x: Float[Tensor, "b ..."], direction: Float[Tensor, " latents"], scales: Float[Tensor, " steps"], given: Given | None = None
 ) -> Float[Tensor, "steps b ..."]:

@@ -20,6 +20,7 @@ from vaestro.evaluation.scope import forked
 from vaestro.evaluation.sure import Sure, mean, room, shares, within
 from vaestro.progress import tell
 from vaestro.registry import Registry
+from vaestro.training.finding import by_name
 from vaestro.training.runs import Run
 from vaestro.uses.classify import require_labels
 from vaestro.uses.extra import MAKERS, Ask, Maker, smote
@@ -127,6 +128,7 @@ class Augmented:
         return {**about, "held_out_rows": self.held, "verdict": self.verdict, "judged": lines, "notes": list(self.notes)}
 
 
+@by_name
 def augment(run: Run, label: str | int, n: int, how: How = USUAL) -> Augmented:
     """`n` extra rows of the class `label`, and whether they help a classifier on real rows of a split that made none of them.
 

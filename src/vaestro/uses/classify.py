@@ -20,6 +20,7 @@ from vaestro.models import classify as open_classify
 from vaestro.models import conditions_of
 from vaestro.progress import tell
 from vaestro.registry import Registry
+from vaestro.training.finding import by_name
 from vaestro.training.runs import Run
 from vaestro.uses.embed import codes, levelled
 from vaestro.uses.rows.frames import write_frame
@@ -34,6 +35,7 @@ LEAST = 1e-12  # a probability that is scored as no less, so that one impossible
 
 
 @torch.no_grad()
+@by_name
 def classify(run: Run, x: Tensor | np.ndarray) -> Float[Tensor, "b classes"]:
     """q(y | x), the probability of each class, [b, classes], for rows x [b, *shape] in unit values; raises UsageError for a model that has no classes."""
     probabilities: Tensor = open_classify(run.model, readable(run, x)).probs  # type: ignore[attr-defined]
@@ -156,6 +158,7 @@ class Classified:
         write_frame(path, pl.DataFrame(columns))
 
 
+@by_name
 def classified(run: Run, rows: Any = None, how: How = USUAL_WAY, wish: Wish = USUAL) -> Classified:
     """Rows with their classes: by the model's own q(y | x), or by a probe that learns `how.labels` labels of training rows on posterior means.
 

@@ -22,6 +22,7 @@ from vaestro.priors import responsibilities
 from vaestro.progress import tell
 from vaestro.registry import Registry
 from vaestro.seeds import mix
+from vaestro.training.finding import by_name
 from vaestro.training.runs import Run, title
 from vaestro.training.stages import require_slot
 from vaestro.uses.classify import require_untold
@@ -35,6 +36,7 @@ FIRM = 1e-3  # added to the variances of latents whose mean variance is 1, so th
 
 
 @torch.no_grad()
+@by_name
 def cluster(run: Run, x: Float[Tensor, "b ..."], draws: int = 16, seed: int = 0) -> Float[Tensor, "b components"]:
     """p(c | x) = E_q(z|x)[p(c | z)] of every component c of the prior, [b, components], by `draws` draws: a row's cluster is its largest.
 
@@ -218,6 +220,7 @@ def require_table_writer(path: Path, *read: Path) -> None:
     require_frame_writer(path, *read)
 
 
+@by_name
 def clusters(run: Run, rows: Any = None, by: str | None = None, number: int | None = None, wish: Wish = USUAL, seed: int = 0) -> Clustered:
     """Rows in clusters, by the name of a way in `CLUSTERINGS`, or `prior`: the mixture that the run's prior is, and the default where it is one, else `gmm`.
 

@@ -15,6 +15,7 @@ from vaestro.evaluation.metrics.subject import mean_of
 from vaestro.evaluation.scope import at_rest, device_of, forked
 from vaestro.progress import tell
 from vaestro.seeds import mix
+from vaestro.training.finding import by_name
 from vaestro.training.runs import Run, title
 from vaestro.uses.denoise import encoded_fill, require_effort, steps_of
 from vaestro.uses.inference.latents import said
@@ -47,6 +48,7 @@ class Choice(NamedTuple):
     error: np.ndarray
 
 
+@by_name
 def complete(  # noqa: PLR0913 (the options of a use, each by its name)
     run: Run,
     x: Float[Tensor, "b ..."],

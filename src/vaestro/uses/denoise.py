@@ -13,6 +13,7 @@ from vaestro.evaluation.metrics.subject import mean_of
 from vaestro.evaluation.scope import at_rest, device_of, evaluating, forked
 from vaestro.progress import tell
 from vaestro.seeds import mix
+from vaestro.training.finding import by_name
 from vaestro.training.runs import Run, title
 from vaestro.uses.inference.latents import decoded, encoded, said
 from vaestro.uses.inference.noises import Noise, heard, noise_of
@@ -66,6 +67,7 @@ def require_effort(effort: Effort) -> None:
             raise UsageError(f"{what} is {number}, and at least {least} is needed; give a whole number from {least} upwards")
 
 
+@by_name
 def denoise(  # noqa: PLR0913 (the options of a use, each by its name)
     run: Run,
     noisy: Float[Tensor, "b ..."],

@@ -25,6 +25,7 @@ from vaestro.networks.judge import Judge
 from vaestro.training.device import machine
 from vaestro.training.files import digest, read_json, write_bytes, write_json
 from vaestro.training.finding import SHIPPED
+from vaestro.training.finding import by_name
 from vaestro.training.loop import weights
 from vaestro.training.runs import Run, title
 from vaestro.uses.features import FeatureFolder
@@ -121,6 +122,7 @@ def usual(subject: Subject) -> tuple[str, ...]:
     )
 
 
+@by_name
 def evaluate(
     run: Run, protocol: Protocol = USUAL, names: Iterable[str] | None = None, inception: Path | None = None, features: Path | None = None
 ) -> Evaluation:

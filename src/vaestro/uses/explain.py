@@ -17,6 +17,7 @@ from vaestro.evaluation.metrics.disentanglement import gap
 from vaestro.evaluation.scope import device_of, evaluating, forked
 from vaestro.progress import tell
 from vaestro.seeds import mix
+from vaestro.training.finding import Named, opened
 from vaestro.training.runs import Run
 from vaestro.uses.inference.latents import Encoded, decoded, encoded
 from vaestro.uses.rows.given import Given, require_rows, settle
@@ -157,7 +158,7 @@ def _codes(run: Run, x: Tensor, given: Given | None) -> tuple[Encoded, dict[str,
 
 
 def explain(
-    runs: Run | Sequence[Run], x: Float[Tensor, "b ..."], factors: Mapping[str, np.ndarray] | None = None, given: Given | None = None, most: int = 20
+    runs: Named | Sequence[Named], x: Float[Tensor, "b ..."], factors: Mapping[str, np.ndarray] | None = None, given: Given | None = None, most: int = 20
 ) -> Explanation:
     """What the latents of a run do and mean on rows x [b, *shape]: `most` of them, in the order of their KL, else of their effect.
 
@@ -166,7 +167,7 @@ def explain(
 
     Raises UsageError for no runs, runs on other data, latents that are classes or lie on a sphere, and a model without a posterior.
     """
-    every = [runs] if isinstance(runs, Run) else list(runs)
+    every = [opened(run) for run in ([runs] if isinstance(runs, Named) else runs)]
     if not every or most < 1:
         raise UsageError("an explanation needs a run and 1 latent or more; give both")
     first = every[0]

@@ -17,7 +17,7 @@ from vaestro.evaluation.scope import device_of, evaluating, forked
 from vaestro.recipes import Call, Recipe, call_of
 from vaestro.training.device import machine
 from vaestro.training.files import digest, locked, save_tensors, write_bytes, write_json
-from vaestro.training.finding import RUNS
+from vaestro.training.finding import RUNS, by_name
 from vaestro.training.loop import weights
 from vaestro.training.monitor import vital_signs
 from vaestro.training.record import Watch
@@ -39,6 +39,7 @@ from vaestro.training.stages import (
 )
 
 
+@by_name
 def fit_prior(
     run: Run, prior: str | Callable[..., nn.Module], *, out: Path | str | None = None, steps: int = 3000, seed: int = 0, watch: Watch = lambda line: None
 ) -> Run:

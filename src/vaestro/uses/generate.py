@@ -16,6 +16,7 @@ from vaestro.errors import Caveat, UsageError
 from vaestro.models import conditions_of
 from vaestro.recipes import RECIPES
 from vaestro.seeds import mix
+from vaestro.training.finding import by_name
 from vaestro.training.runs import Run
 from vaestro.uses.inference.completing import conditioned
 from vaestro.uses.inference.spread import tempered
@@ -83,6 +84,7 @@ def is_drawn(field: Field) -> bool:
     return isinstance(field.kind, Table)
 
 
+@by_name
 def generate(run: Run, n: int = 16, seed: int = 0, given: Given | None = None, temperature: float = 1.0) -> Float[Tensor, "n ..."]:
     """The mean of p(x | z) at `n` draws z ~ p(z): [n, *shape] in unit values, as the field's pictures are usually shown; of a table, whole samples.
 
@@ -109,6 +111,7 @@ def means(run: Run, n: int, seed: int = 0, given: Given | None = None, temperatu
     return _dreams(run, n, seed, given, lambda x: dreamt(run.field.kind, x), temperature)
 
 
+@by_name
 def sample(run: Run, n: int = 16, seed: int = 0, given: Given | None = None, temperature: float = 1.0) -> Float[Tensor, "n ..."]:
     """Whole samples x ~ p(x | z), z ~ p(z), with the likelihood's own noise: [n, *shape] in unit values. `given` and `temperature` as `generate` has them."""
     _require(n)

@@ -13,6 +13,7 @@ from vaestro.data.prepare.tables import require_table, rows_of_table
 from vaestro.data.schema import Column, Named
 from vaestro.errors import UsageError
 from vaestro.evaluation.rubin import Pooled, pool
+from vaestro.training.finding import by_name
 from vaestro.training.runs import Run
 from vaestro.uses.inference.completing import SAMPLES, complete
 from vaestro.uses.rows.given import Given
@@ -47,6 +48,7 @@ class Imputation:
         return {"draws": len(self.tables), "gaps": len(self.cells), "pooled": {n: p.to_json() for n, p in self.pooled.items()}, "notes": list(self.notes)}
 
 
+@by_name
 def impute(run: Run, source: Any, draws: int = 10, samples: int = SAMPLES, seed: int = 0, given: Given | None = None) -> Imputation:
     """Fill the gaps of a table `draws` times by x_unseen ~ p(x_unseen | x_seen) of a trained model, and say how sure each cell is.
 

@@ -13,6 +13,7 @@ from vaestro.evaluation.scope import at_rest, device_of, forked
 from vaestro.progress import tell
 from vaestro.registry import Registry
 from vaestro.seeds import mix
+from vaestro.training.finding import by_name
 from vaestro.training.runs import Run
 from vaestro.uses.inference.latents import decoded, encoded
 from vaestro.uses.inference.target import Target
@@ -82,6 +83,7 @@ def density(a: Tensor, b: Tensor, steps: int, log_p: Density) -> Tensor:
     return torch.lerp(found[below], found[below + 1], (at - below)[:, None, None])
 
 
+@by_name
 def interpolate(
     run: Run, a: Float[Tensor, "b ..."], b: Float[Tensor, "ends ..."], steps: int = 9, path: Path = linear, given: Given | None = None
 ) -> Float[Tensor, "steps b ..."]:

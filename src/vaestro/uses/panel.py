@@ -16,6 +16,7 @@ from vaestro.evaluation.metrics.held import AT_ONCE, Held, fixed_rows
 from vaestro.evaluation.metrics.subject import Subject
 from vaestro.evaluation.outliers import OUTLIER_SCORES, strangeness
 from vaestro.progress import tell
+from vaestro.training.finding import by_name
 from vaestro.training.runs import Run, title
 from vaestro.uses.evaluate import Protocol
 
@@ -81,6 +82,7 @@ class Panel:
         return {**about, "samples": self.samples, "scores": scores, "refused": self.refused, "findings": self.findings}
 
 
+@by_name
 def panel(run: Run, against: Any, protocol: Protocol = USUAL) -> Panel:
     """Every score of strangeness on held-out rows of the run's own data and of `against` (a name, a path, arrays or a data set), by one protocol.
 

@@ -13,6 +13,7 @@ from vaestro.evaluation.metrics.encodings import require_learners
 from vaestro.evaluation.sure import Sure, mean, room, share, within
 from vaestro.progress import tell
 from vaestro.registry import Registry
+from vaestro.training.finding import by_name
 from vaestro.training.runs import Run
 from vaestro.uses.classify import require_untold
 from vaestro.uses.embed import codes
@@ -133,6 +134,7 @@ class Recognised:
         write_frame(path, pl.DataFrame(columns))
 
 
+@by_name
 def recognise(run: Run, gallery: Any, query: Any, how: How = USUAL_WAY, wish: Wish = USUAL) -> Recognised:
     """Each query's nearest class of those in the gallery, by its posterior mean, or `unknown`.
 

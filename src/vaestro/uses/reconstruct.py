@@ -10,12 +10,14 @@ from vaestro.errors import UsageError
 from vaestro.evaluation.metrics.subject import central
 from vaestro.families.base import is_discrete
 from vaestro.seeds import mix
+from vaestro.training.finding import by_name
 from vaestro.training.monitor import posterior_means
 from vaestro.training.runs import Run
 from vaestro.uses.rows.given import Given, readable, settle
 
 
 @torch.no_grad()
+@by_name
 def reconstruct(run: Run, x: Tensor | np.ndarray, seed: int = 0, given: Given | None = None) -> Float[Tensor, "b ..."]:
     """The mean of p(x | z) at one draw z ~ q(z | x) a row: [b, *shape] to the same, in unit values.
 
@@ -48,6 +50,7 @@ def codes_of(trace: Trace, rows: int) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
+@by_name
 def embed(run: Run, x: Tensor | np.ndarray, given: Given | None = None) -> Float[Tensor, "b latents"]:
     """The posterior means of all latent groups, each given the means of those above it, [b, latents]; of classes, their probabilities.
 

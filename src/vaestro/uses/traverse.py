@@ -10,6 +10,7 @@ from torch import Tensor
 from vaestro.errors import UsageError
 from vaestro.evaluation.scope import device_of, evaluating, forked
 from vaestro.seeds import mix
+from vaestro.training.finding import by_name
 from vaestro.training.runs import Run
 from vaestro.uses.inference.latents import Encoded, decoded, encoded, lengthened, prior_draws
 from vaestro.uses.rows.given import Given, require_rows, settle
@@ -41,6 +42,7 @@ def _quantiles(z: Tensor, steps: int) -> Tensor:
     return torch.lerp(low[:, None], high[:, None], torch.linspace(0, 1, steps, dtype=z.dtype, device=z.device))
 
 
+@by_name
 def traverse(
     run: Run, x: Float[Tensor, "b ..."], steps: int = 9, most: int = MOST, rows: Float[Tensor, "n ..."] | None = None, given: Given | None = None
 ) -> Traversal:

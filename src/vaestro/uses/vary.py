@@ -9,6 +9,7 @@ from vaestro.errors import UsageError
 from vaestro.evaluation.metrics.subject import mean_of
 from vaestro.evaluation.scope import device_of, evaluating, forked
 from vaestro.seeds import mix
+from vaestro.training.finding import by_name
 from vaestro.training.runs import Run, title
 from vaestro.uses.inference.latents import passed
 from vaestro.uses.inference.spread import around
@@ -16,6 +17,7 @@ from vaestro.uses.reconstruct import require_latents
 from vaestro.uses.rows.given import Given, require_rows, settle
 
 
+@by_name
 def vary(run: Run, x: Float[Tensor, "b ..."], n: int = 16, noise: float = 1.0, seed: int = 0, given: Given | None = None) -> Float[Tensor, "n b ..."]:
     """The mean of p(x | z) at `n` latents around each row's posterior: [b, *shape] to [n, b, *shape], in unit values.
 

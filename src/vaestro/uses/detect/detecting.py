@@ -10,6 +10,7 @@ from vaestro.data.prepare.frames import Frame, require_polars
 from vaestro.data.schema import Table
 from vaestro.evaluation.conformal import adjusted, discoveries, least_alarms, require_enough, require_level
 from vaestro.evaluation.likelihood import Rows
+from vaestro.training.finding import by_name
 from vaestro.training.runs import Run, title
 from vaestro.uses.detect.calibrated import USUAL, Detector, detector
 from vaestro.uses.detect.labels import Labelled
@@ -69,6 +70,7 @@ class Detection:
         return {**about, "calibration_rows": len(self.by.calibration), "alarms": alarms, **said}
 
 
+@by_name
 def detect(
     run: Run, source: Any, fdr: float = 0.1, score: str | None = None, labelled: Labelled | tuple[Any, Any] | None = None, protocol: Protocol = USUAL
 ) -> Detection:
