@@ -24,8 +24,7 @@ from vaestro.models import conditions_of
 from vaestro.networks.judge import Judge
 from vaestro.training.device import machine
 from vaestro.training.files import digest, read_json, write_bytes, write_json
-from vaestro.training.finding import SHIPPED
-from vaestro.training.finding import by_name
+from vaestro.training.finding import SHIPPED, by_name
 from vaestro.training.loop import weights
 from vaestro.training.runs import Run, title
 from vaestro.uses.features import FeatureFolder
