@@ -125,6 +125,16 @@ def test_the_hash_of_the_rules_covers_what_binds_and_nothing_else(tmp_path):
     assert len({base.sha256("quick"), base.sha256("standard"), *hashes}) == len(changed) + 2
 
 
+def test_a_tier_may_have_entrants_of_its_own(tmp_path):
+    rules = load_challenge("mnist-dynamic").rules
+    assert rules.calls("quick") == (*rules.entrants, *rules.classical)
+    assert rules.calls("standard") == (*rules.entrants, "gan", *rules.classical)
+    file = tiny(tmp_path / "c") / FILE
+    file.write_text(file.read_text().replace('entrants = ["gan"]', 'entrants = ["gann"]'))
+    with pytest.raises(UsageError, match="gann.*did you mean gan"):
+        load_challenge(file.parent)
+
+
 def test_changed_data_are_refused(tmp_path):
     challenge = load_challenge(tiny(tmp_path / "c", sha256=f'"{"0" * 64}"'))
     with pytest.raises(VaestroError, match="their hash differs"):

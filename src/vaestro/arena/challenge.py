@@ -52,6 +52,7 @@ class Tier(Part):
     seconds: Annotated[float, Field(gt=0)] | None = None
     steps: Whole | None = None
     parameters: Whole | None = None  # that a run may train; more of them are refused before the first step
+    entrants: tuple[str, ...] = ()  # of this tier alone, beside those of all tiers
 
     @model_validator(mode="after")
     def _one_budget(self) -> "Tier":
@@ -106,13 +107,17 @@ class Rules(Part):
             raise UsageError(f"challenge {self.name!r} has no tier {name!r}{did_you_mean(name, self.tiers)}")
         return self.tiers[name]
 
+    def calls(self, tier: str) -> tuple[str, ...]:
+        """Who runs in a tier unless others are named: the entrants, those of this tier alone, and the classical rows."""
+        return (*self.entrants, *self.tier(tier).entrants, *self.classical)
+
     def sha256(self, tier: str) -> str:
         """The hash of all that a result depends on: data, headline and one tier, not the words, the entrants, the published rows or what else is measured.
 
         A column that is added later reads "not measured" for the results that are older than it; each cell carries its own protocol.
         """
         held = {"name": self.name, "version": self.version, "data": self.data.model_dump()}
-        free = {"label"} | ({"parameters"} if self.tier(tier).parameters is None else set())  # a limit that is not set binds nothing
+        free = {"label", "entrants"} | ({"parameters"} if self.tier(tier).parameters is None else set())  # a limit that is not set binds nothing
         bound = held | {"headline": self.headline.metric, "tier": self.tier(tier).model_dump(exclude=free)}
         return hashlib.sha256(json.dumps(bound, sort_keys=True).encode()).hexdigest()
 
@@ -192,7 +197,7 @@ def _problems(rules: Rules) -> list[str]:
     path = Path(rules.data.source)
     if rules.data.source not in SOURCES and (path.is_absolute() or ".." in path.parts):
         found.append(f"data.source is {rules.data.source!r}: name a data set, or a path inside the challenge's own folder")
-    for text in (*rules.entrants, *rules.classical):
+    for text in (*rules.entrants, *rules.classical, *(call for tier in rules.tiers.values() for call in tier.entrants)):
         try:
             parse(text)
         except UsageError as error:

@@ -36,7 +36,7 @@ def run(
     """
     found, notes = resolve(challenge)
     fixed = found.rules.tier(tier).steps is not None  # and an unknown tier is refused before anything is made
-    who = entrants((*found.rules.entrants, *found.rules.classical) if only is None else only, enter)
+    who = entrants(found.rules.calls(tier) if only is None else only, enter)
     workers = default_jobs() if jobs is None else jobs
     if workers < 1:
         raise UsageError(f"jobs is {jobs}, and at least 1 process is needed; leave it out to use all {cores()} cores")
