@@ -140,9 +140,11 @@ class Loop:
         now = {n: w.clone() for n, w in weights(self.parts).items()} if self.average else {}
         for n, w in weights(self.parts).items() if now else ():
             w.copy_(self.average[n])
-        yield
-        for n, w in weights(self.parts).items() if now else ():
-            w.copy_(now[n])
+        try:
+            yield
+        finally:
+            for n, w in weights(self.parts).items() if now else ():
+                w.copy_(now[n])
 
     def flush(self) -> dict[str, float]:
         """The mean of every term since the last call: the only place that waits for the device."""

@@ -7,14 +7,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeAlias
+from types import FrameType
+from typing import Any, TypeAlias
 
 STOPPED = 130  # the exit status of a process that was told to stop
 PARTING = 15.0  # seconds that it has to leave a checkpoint
 Worker: TypeAlias = subprocess.Popen[bytes]
+Handler: TypeAlias = Callable[[int, FrameType | None], Any]
 
 
 def cores() -> int:
@@ -83,6 +85,44 @@ def alone(lock: Path) -> Iterator[None]:
     with lock.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+class Signals:
+    """Signals that wait for a moment at which they do no harm."""
+
+    def __init__(self, handlers: Mapping[int, Handler]) -> None:
+        self.handlers, self.waiting = handlers, list[int]()
+
+    def hold(self, number: int, frame: FrameType | None) -> None:
+        """Let a signal wait; a second one does not."""
+        self.waiting.append(number)
+        if len(self.waiting) > 1:
+            self.handlers[number](number, frame)
+
+    def release(self) -> None:
+        """This is the moment: the signal that waits does what it would have done."""
+        if self.waiting:
+            number = self.waiting.pop()
+            self.handlers[number](number, None)
+
+
+@contextmanager
+def held_back() -> Iterator[Signals]:
+    """SIGINT and SIGTERM, where Python handles them, wait for `release`; a second one does at once what the first would have done."""
+    told = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers: dict[int, Handler] = {number: handler for number, handler in told.items() if callable(handler)}
+    signals = Signals(handlers)
+    if threading.current_thread() is not threading.main_thread():  # signals come to the main thread alone
+        yield signals
+        return
+    for number in handlers:
+        signal.signal(number, signals.hold)
+    try:
+        yield signals
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    signals.release()
 
 
 def _first_line(pipe: int) -> str:

@@ -94,6 +94,9 @@ def train(
     """Train a new run into an empty or new folder; `start` is a run whose weights it takes over. Raises UsageError if the folder holds a run."""
     if (folder / ABOUT).exists():
         raise UsageError(f"{folder} already holds a run; `vaestro resume {folder}` goes on with it, or choose another folder with --out")
+    left = next((name for name in (WEIGHTS, STATE) if (folder / name).exists()), None)
+    if left is not None:
+        raise UsageError(f"{folder} holds the {left} of a run that has lost its {ABOUT}; restore that from a copy, or choose another folder with --out")
     first = None if start is None else _tensors(start)[0]
     if first is not None:
         adopt(plan.call.cook(plan.data.schema, plan.seed).parts, first)  # weights that do not fit are told before a folder is made
@@ -106,6 +109,8 @@ def train(
         trainer.begin(start=first)
         about = describe(plan, source, trainer) | {"stages": [{"from": str(start)}] if start else []} | (more or {})
         write_json(folder / ABOUT, about)
+        if first is not None:
+            trainer.checkpoint()  # whatever becomes of the run that it started from
         return _finish(trainer, about)
 
 

@@ -24,6 +24,7 @@ from vaestro.training.files import load_tensors, save_tensors
 from vaestro.training.fitting import fit_at_once
 from vaestro.training.loop import Fetch, Loop, weights
 from vaestro.training.monitor import unit_of, vital_signs
+from vaestro.training.process import held_back
 from vaestro.training.record import Line, Log, cut_back
 
 LOGS, CHECKS = 100, 20  # lines of the log and validations in a run
@@ -128,26 +129,33 @@ class Trainer:
         logs, checks = math.ceil(self.progress.total / LOGS), math.ceil(self.progress.total / self.checks)
         clock = self.plan.budget.clock
         base, last = clock() - self.progress.elapsed, wall()
-        try:
-            while self.loop.n < self.progress.total:
-                self.loop.step(self.fetch(self.loop.n))
-                n = self.loop.n
-                self.progress.elapsed = clock() - base
-                check = n % checks == 0 or n == self.progress.total
-                if check or n % logs == 0:
-                    self._write(self._validate() if check else {})
-                if wall() - last > EVERY:
+        with held_back() as signals:  # half a step is no place to go on from
+            try:
+                while not (ended := self._ended()):
+                    self.loop.step(self.fetch(self.loop.n))
+                    n = self.loop.n
+                    self.progress.elapsed = clock() - base
+                    check = n % checks == 0 or n == self.progress.total
+                    if check or n % logs == 0:
+                        self._write(self._validate() if check else {})
+                    signals.release()
+                    if wall() - last > EVERY:
+                        self.checkpoint()
+                        last = wall()
+            except KeyboardInterrupt:
+                if not signals.waiting:  # else it did not wait for the step's end
                     self.checkpoint()
-                    last = wall()
-                patience = self.recipe.training.patience
-                if patience is not None and self.progress.waited >= patience:
-                    return f"early stopping: {patience} validations without a better score"
-                if self.progress.elapsed > self.plan.budget.deadline or n == self.plan.budget.stop:
-                    return f"deadline: slower than measured, stopped after {n} of {self.progress.total} steps"
-        except KeyboardInterrupt:
-            self.checkpoint()
-            raise
-        return "budget"
+                raise
+        return ended
+
+    def _ended(self) -> str:
+        """Why no further step is taken, if none is: the same before a stop and after it."""
+        patience, n = self.recipe.training.patience, self.loop.n
+        if patience is not None and self.progress.waited >= patience:
+            return f"early stopping: {patience} validations without a better score"
+        if self.progress.elapsed > self.plan.budget.deadline or n == self.plan.budget.stop:
+            return f"deadline: slower than measured, stopped after {n} of {self.progress.total} steps"
+        return "budget" if n >= self.progress.total else ""
 
     def unit(self) -> str:
         """What the validation score counts in, as it shows on a row."""

@@ -1,5 +1,7 @@
 """One column of a table as numbers and back: how each kind of column is held, which values it refuses, and how it is written again."""
 
+import re
+from collections.abc import Mapping
 from functools import singledispatch
 from typing import Any, TypeAlias
 
@@ -18,6 +20,7 @@ EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0  # seconds since 1970 of
 LARGEST = 1e150  # beyond it squares overflow
 WHOLE = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
 MOMENTS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M")
+NUMERIC = re.compile(r"[+-]?(?:0|[1-9]\d*|(?=\.\d))(?:\.\d*)?(?:[eE][+-]?\d+)?")  # with a leading zero it is a code
 SHOWN = 6  # categories that a table of columns names
 
 
@@ -151,7 +154,8 @@ def _(column: Ordered | Named, series: Series) -> Numbers:
     import polars as pl
 
     found = texts(series)
-    index = found.replace_strict(dict(zip(column.levels, range(len(column.levels)), strict=True)), default=None, return_dtype=pl.Float64)
+    places = _spelt(dict(zip(column.levels, range(len(column.levels)), strict=True)), found)
+    index = found.replace_strict(places, default=None, return_dtype=pl.Float64)
     new = index.is_null() & found.is_not_null()
     if isinstance(column, Named) and column.other:
         index = index.set(new, float(len(column.levels) - 1))
@@ -161,6 +165,18 @@ def _(column: Ordered | Named, series: Series) -> Numbers:
         remedy = f"correct it, leave it empty, or train with {column.name}=open"
         raise UsageError(f"column {column.name!r} has no category {found[row]!r} (row {row}){say}; {remedy}")
     return np.asarray(index.to_numpy(), np.float64)
+
+
+def _spelt(levels: Mapping[str, int], found: Series) -> dict[str, int]:
+    """The places of levels, with the other spellings of them among the values found: a file says True for true, and 1.0 or +1 for 1."""
+    numeric = {float(level): place for level, place in levels.items() if NUMERIC.fullmatch(level)}
+    places = dict(levels)
+    for word in set(found.drop_nulls().unique()) - levels.keys():
+        if word.lower() in ("true", "false") and word.lower() in levels:
+            places[word] = levels[word.lower()]
+        elif NUMERIC.fullmatch(word) and float(word) in numeric:
+            places[word] = numeric[float(word)]
+    return places
 
 
 def on_grid(column: Measured, values: Numbers) -> Numbers:
@@ -218,7 +234,10 @@ def _series(column: Measured | Counted, values: Numbers) -> Series:
     import polars as pl
 
     series = pl.Series(column.name, values, nan_to_null=True)
-    return series.cast(pl.Int64) if column.dtype in WHOLE else series
+    if column.dtype not in WHOLE:
+        return series
+    low, high = (0.0, 2.0**64 - 2**11) if column.dtype == "UInt64" else (-(2.0**63), 2.0**63 - 2**10)  # the largest that float64 holds
+    return series.clip(low, high).cast(pl.UInt64 if column.dtype == "UInt64" else pl.Int64)
 
 
 def again(aside: Aside, rows: int) -> Series:

@@ -120,15 +120,16 @@ def _read_text(path: Path) -> Frame:
 
     delimiter = _lines(path)
     frame = pl.read_csv(path, separator=delimiter, infer_schema=False, encoding="utf8")
-    return frame.with_columns(map(_pointed, frame.iter_columns())) if delimiter == ";" else frame
+    return _pointed(frame) if delimiter == ";" else frame
 
 
-def _pointed(text: Any) -> Any:
-    """A column of decimal commas with points: spreadsheets that separate values by semicolons write 1.234,50 for 1234.5."""
-    seen = cleaned(text).drop_nulls()
-    if not seen.str.contains(COMMAS).all() or not seen.str.contains(",", literal=True).any():
-        return text
-    return text.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+def _pointed(frame: Frame) -> Frame:
+    """Decimal commas as points: spreadsheets that separate values by semicolons write 1.234,50 for 1234.5, and then 1.234 for 1234 in every column."""
+    seen = {text.name: cleaned(text).drop_nulls() for text in frame.iter_columns()}
+    numeric = [name for name, text in seen.items() if text.str.contains(COMMAS).all()]
+    if not any(seen[name].str.contains(",", literal=True).any() for name in numeric):
+        return frame
+    return frame.with_columns(frame[name].str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True) for name in numeric)
 
 
 def _lines(path: Path) -> str:
@@ -157,7 +158,9 @@ def _refuse_twice(names: Sequence[str], where: str) -> None:
 
 
 def _checked(frame: Frame, where: str) -> Frame:
-    frame = frame.rename({name: name.strip().removeprefix("\ufeff") for name in frame.columns})
+    names = [name.removeprefix("\ufeff").strip() for name in frame.columns]
+    _refuse_twice(names, where)
+    frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
     if not frame.width:
         raise UsageError(f"{where} has no columns; give at least one")
     if not frame.height:

@@ -15,6 +15,8 @@ UNIQUE = 20  # rows from which on a column of nothing but different words is tak
 SKEWED = 2.0  # the skewness above which positive numbers are taken by their logarithms
 STRAY = 0.05  # the share of entries that may be slips in a column of numbers or dates
 FINEST = 4  # decimals that are looked for
+DAY = r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(?:[ T].*)?"
+WRITTEN = rf"^(?:[+-]?\d[\d.,]*\s*%|[+-]?\d+,\d+|[+-]?[$€£]\s*\d[\d.,]*|[+-]?\d{{1,3}}(?:[,' ]\d{{3}})+(?:\.\d+)?|{DAY})$"  # as people do
 LABELS = ("label", "target", "class", "y")
 
 Make = Callable[[str, Series], Column | Aside]
@@ -40,7 +42,7 @@ def typed(series: Series) -> Series:
 
 
 def stray(name: str, series: Series) -> str:
-    """A note on a column of words of which all but at most one in twenty are numbers or dates: the rest may be slips of the pen; else nothing."""
+    """A note on a column of words of which all but at most one in twenty are numbers or dates, the rest perhaps slips of the pen, or are written like such."""
     import polars as pl
 
     if series.dtype != pl.String:
@@ -52,6 +54,9 @@ def stray(name: str, series: Series) -> str:
             row = int(wrong.arg_max() or 0)
             rest = f"but for {wrong.sum()}, such as {seen[row]!r} in row {row}"
             return f"column {name!r} holds {what} {rest}, and is read as words for that; correct it, or leave it empty where it was not seen"
+    words = seen.drop_nulls()
+    if len(words) and words.str.contains(WRITTEN).mean() >= 1 - STRAY:
+        return f"column {name!r} is read as words, such as {words[0]!r}; if these are numbers or dates, write them as 1234.5 or 2024-05-31"
     return ""
 
 
@@ -59,10 +64,12 @@ def infer(name: str, series: Series) -> Column | Aside:
     """The kind of a column by its values, which `typed` has read; everything that is not sure can be declared otherwise."""
     import polars as pl
 
+    if series.dtype.is_nested() or series.dtype == pl.Object:
+        return Aside(name, "skip", None, str(series.dtype))
     seen = series.drop_nulls()
     different = seen.n_unique() if len(seen) else 0
-    if different < 2 or series.dtype.is_nested():
-        return constant(name, series) if not series.dtype.is_nested() else Aside(name, "skip", None, str(series.dtype))
+    if different < 2:
+        return constant(name, series)
     if name.lower() in LABELS and different <= MANY and series.null_count() == 0 and not series.dtype.is_float() and not series.dtype.is_temporal():
         return Aside(name, "label", None, str(series.dtype))
     if series.dtype == pl.Boolean:
@@ -98,10 +105,11 @@ def _skew(values: Numbers) -> float:
 
 
 def _step(values: Numbers) -> float | None:
-    """The finest decimal that all values are multiples of, if it is one of 1, 0.1, ..., 0.0001."""
+    """The finest decimal that all values are multiples of, if it is one of 1, 0.1, ..., 0.0001; what is small beside their spread is rounding."""
+    spread = float(values.std())
     for decimals in range(FINEST + 1):
         shifted = values * 10**decimals
-        if np.abs(values).max() < 2**40 and (np.abs(shifted - np.rint(shifted)) <= 1e-6).all():
+        if np.abs(values).max() < 2**40 and (np.abs(shifted - np.rint(shifted)) <= 1e-6 * min(1.0, spread * 10**decimals)).all():
             return float(10.0**-decimals)
     return None
 

@@ -23,7 +23,7 @@ from vaestro.data.store import HEADER, Dataset, open_dataset
 from vaestro.data.writing import refuse_taken, save
 from vaestro.errors import UsageError, did_you_mean
 
-RULES = 1  # raised when the rules change, so that no older result is taken from the cache
+RULES = 2  # raised when the rules change, so that no older result is taken from the cache
 Packed = NDArray[np.float32]
 Declared = Mapping[str, str]
 
@@ -44,18 +44,19 @@ def from_table(source: Any, columns: Declared | None = None, *, test: Any = None
     held = None if test is None else _like(table, frame_of(test))
     every = frame if held is None else _joined(frame, held)
     names = [a.name for a in table.aside if a.reason == "label"]
-    labels = _labels(every, names[0]) if names else None
+    labels, number = _labels(every, names[0]) if names else (None, np.zeros(every.height, np.int64))
     first = packed(table, frame)
-    blank = np.isnan(first).all(1)
+    blank = np.asarray(np.isnan(first).all(1))
+    number, more = number[: len(blank)][~blank], number[len(blank) :]
     frame, first = frame.filter(~blank), first[~blank]
     if not len(first):
         raise UsageError("no row of the table has an entry that was seen; give rows with values")
     rows = carve(row_keys([first]), [] if held is None else ["test"], seed)
     table = _centred(table, first[rows["train"]])
-    parts = {s: _arrays(table, frame[rows[s]], labels) for s in rows} | ({} if held is None else {"test": _arrays(table, held, labels)})
     kinds: dict[str, Kind] = {"x": table}
-    if labels is not None:
-        kinds["label"] = labels
+    kinds |= {} if labels is None else {"label": labels}
+    parts = {s: _arrays(table, frame[rows[s]], number[rows[s]], kinds) for s in rows}
+    parts |= {} if held is None else {"test": _arrays(table, held, more, kinds)}
     made = from_arrays(name, parts["train"], kinds, seed, test=parts["test"], validation=parts["validation"])
     slips = [stray(c, frame[c]) for c in frame.columns if c not in (columns or {})]
     notes = (*_notes(table, int(blank.sum())), *filter(None, slips), *_deciding(table, frame))
@@ -139,22 +140,20 @@ def _joined(frame: Frame, more: Frame) -> Frame:
     return pl.concat([f.select(pl.col(c).cast(pl.String) for c in frame.columns if c in more.columns) for f in (frame, more)])
 
 
-def _labels(frame: Frame, name: str) -> Category:
+def _labels(frame: Frame, name: str) -> tuple[Category, Array]:
+    """The classes that a column names, numbers in their order, else words in theirs; and the class of every row."""
     words = texts(typed(frame[name]))
     if words.null_count():
         row = int(words.is_null().arg_max() or 0)
         raise UsageError(f"column {name!r} is the label, and row {row} has none; remove that row, or declare {name}=category to model it as a column")
     numeric = words.cast(int, strict=False)
-    levels = words.unique().sort() if numeric.null_count() else numeric.unique().sort().cast(str)
-    return Category(len(levels), tuple(levels))
+    levels = sorted(set(words)) if numeric.null_count() else sorted(set(words), key=lambda word: (int(word), word))  # 01 is another word than 1
+    number = words.replace_strict(dict(zip(levels, range(len(levels)), strict=True)), return_dtype=int)
+    return Category(len(levels), tuple(levels)), number.to_numpy()
 
 
-def _arrays(table: Table, frame: Frame, labels: Category | None) -> dict[str, Array]:
-    if labels is None:
-        return {"x": packed(table, frame)}
-    name = next(a.name for a in table.aside if a.reason == "label")
-    index = texts(typed(frame[name])).replace_strict(dict(zip(labels.names, range(labels.n), strict=True)), return_dtype=int)
-    return {"x": packed(table, frame), "label": index.to_numpy()}
+def _arrays(table: Table, frame: Frame, number: Array, kinds: Mapping[str, Kind]) -> dict[str, Array]:
+    return {"x": packed(table, frame)} | ({"label": number} if "label" in kinds else {})
 
 
 def _notes(table: Table, blank: int) -> list[str]:

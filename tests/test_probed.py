@@ -1,0 +1,232 @@
+"""Cases that lie between the others: each was found by attacking the guarantees, and fails without its mend."""
+
+import signal
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+
+from vaestro.data import load
+from vaestro.data.prepare.frames import frame_of
+from vaestro.data.prepare.tables import from_table, rows_of_table, unpacked
+from vaestro.errors import UsageError
+from vaestro.recipes import parse
+from vaestro.training import runs, train
+from vaestro.training.budget import Budget
+from vaestro.training.files import load_tensors
+from vaestro.training.loop import Loop
+from vaestro.training.runs import Run
+from vaestro.training.train import Plan
+
+SMALL = "vae:hidden=16,latents=2,batch=32"
+TWO_PLAYERS = "vae_gan:hidden=4x4,latents=2,batch=16,clip=1,ema=0.9"
+
+
+def trained(folder: Path, call: str, steps: int) -> Run:
+    return runs.train(Plan(parse(call), load("digits-dynamic"), Budget(steps=steps), 0, "cpu"), folder, source="digits-dynamic")
+
+
+def same(a: Path, b: Path) -> bool:
+    left, right = (load_tensors(f / "model.safetensors")[0] for f in (a, b))
+    return left.keys() == right.keys() and all(torch.equal(left[n], right[n]) for n in left)
+
+
+def interrupting(what: Callable[..., Any], at: int) -> Callable[..., Any]:
+    """`what`, after whose call number `at` the process is interrupted as by Ctrl-C."""
+    calls = []
+
+    def called(*args: Any, **named: Any) -> Any:
+        found = what(*args, **named)
+        calls.append(1)
+        if len(calls) == at:
+            signal.raise_signal(signal.SIGINT)
+        return found
+
+    return called
+
+
+@pytest.mark.parametrize(
+    ("call", "owner", "name", "at"),
+    [
+        (TWO_PLAYERS, Loop, "move", 7),  # one player has moved in this step, and the others have not
+        (SMALL + ",ema=0.9", Loop, "move", 5),  # the weights have moved, and their average and the count have not
+        (SMALL + ",ema=0.9,patience=3", train, "vital_signs", 2),  # the averaged weights stand in for the trained ones
+    ],
+    ids=["between players", "between the weights and their average", "while it validates"],
+)
+def test_ctrl_c_at_any_moment_leaves_a_whole_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, owner: Any, name: str, at: int) -> None:
+    monkeypatch.setattr(train, "LOOK", 2)  # so few rows that it validates often
+    trained(tmp_path / "whole", call, 9)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(owner, name, interrupting(getattr(owner, name), at))
+        trained(tmp_path / "cut", call, 9)
+    assert (tmp_path / "cut" / "state.safetensors").exists()
+    runs.resume(tmp_path / "cut")
+    assert same(tmp_path / "whole", tmp_path / "cut")
+    logs = [[{k: v for k, v in line.items() if k != "seconds"} for line in runs.open_run(tmp_path / f).log()] for f in ("whole", "cut")]
+    assert logs[0] == logs[1]
+
+
+def test_a_second_ctrl_c_does_not_wait_and_leaves_the_last_whole_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(tmp_path / "whole", TWO_PLAYERS, 9)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train, "EVERY", 0.0)  # a checkpoint after every step
+        patch.setattr(Loop, "move", interrupting(interrupting(Loop.move, 7), 7))
+        trained(tmp_path / "cut", TWO_PLAYERS, 9)
+    assert int(load_tensors(tmp_path / "cut" / "state.safetensors")[0]["loop.n"]) == 2
+    runs.resume(tmp_path / "cut")
+    assert same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_run_killed_between_its_end_and_its_last_file_ends_where_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = SMALL + ",patience=2,learning_rate=0.5"
+    monkeypatch.setattr(train, "LOOK", 2)  # so few rows that it validates often
+    whole = trained(tmp_path / "whole", call, 40)
+    assert whole.about["ended"].startswith("early stopping")
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(runs, "save_tensors", ended)
+        trained(tmp_path / "cut", call, 40)
+    again = runs.resume(tmp_path / "cut")
+    assert again.about["done_steps"] == whole.about["done_steps"] < 40
+    assert again.about["ended"] == whole.about["ended"]
+    assert same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_run_does_not_depend_on_what_becomes_of_the_one_that_it_started_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(parse(SMALL), load("digits-dynamic"), Budget(steps=9), 0, "cpu")
+    first = trained(tmp_path / "first", SMALL, 3).folder
+    runs.train(plan, tmp_path / "whole", source="digits-dynamic", start=first)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(Loop, "step", ended)
+        runs.train(plan, tmp_path / "cut", source="digits-dynamic", start=first)
+    first.rename(tmp_path / "elsewhere")
+    runs.resume(tmp_path / "cut")
+    assert same(tmp_path / "whole", tmp_path / "cut")
+
+
+def ended(*_: Any) -> None:
+    """The process is gone."""
+    raise SystemExit
+
+
+def test_weights_without_their_description_are_not_trained_over(tmp_path: Path) -> None:
+    folder = trained(tmp_path / "run", SMALL, 3).folder
+    (folder / "run.json").unlink()
+    with pytest.raises(UsageError, match="lost its run.json"):
+        trained(folder, SMALL, 3)
+
+
+def written(folder: Path, text: str, name: str = "rows.csv") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def lines(names: str, rows: Iterable[str]) -> str:
+    return "\n".join([names, *rows, ""])
+
+
+@pytest.mark.parametrize(
+    ("spelt", "declared", "later", "due"),
+    [
+        (("True", "False"), {}, ("True", "FALSE", "true"), [1, 0, 1]),
+        (("1.0", "2.0", "3.0"), {}, ("1.0", "2", "+3"), [0, 1, 2]),
+        (("1", "2", "3"), {}, ("1.0", "2.00", "3e0"), [0, 1, 2]),  # pandas writes whole numbers so where some are missing
+        (("0.5", "2"), {"k": "category"}, ("0.50", "2.0", ".5"), [0, 1, 0]),
+        (("1.0", "2.0", "3.0"), {"k": "open"}, ("1.0", "3", "7.0"), [0, 2, 3]),  # these went to `other`, every one
+        (("01", "02", "1"), {}, ("01", "1", "1.0"), [0, 2, 2]),  # with a leading zero they are codes
+    ],
+)
+def test_levels_are_known_again_however_a_file_spells_them(tmp_path: Path, spelt: Any, declared: dict[str, str], later: Any, due: list[int]) -> None:
+    file = written(tmp_path, lines("k,v", (f"{spelt[i % len(spelt)]},{i * 1.5}" for i in range(60))))
+    data = from_table(file, declared)
+    again, _ = rows_of_table(data.schema["x"], file)  # the very file that was trained on
+    assert sorted(again[:, 0].tolist()) == sorted(np.concatenate([data.split(s).arrays["x"][:, 0] for s in data.schema.rows]).tolist())
+    rows, _ = rows_of_table(data.schema["x"], written(tmp_path, lines("k,v", (f"{word},1" for word in later)), "later.csv"))
+    assert rows[:, 0].tolist() == due
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "names", "due"),
+    [
+        (("00", "01", "02"), None, ("00", "01", "02"), None),
+        (("01", "1", "2"), None, ("01", "1", "2"), None),
+        (("0", "1"), ("1.0", "2.5"), ("0.0", "1.0", "2.5"), [1, 2]),
+        (("10", "9"), ("9", "10"), ("9", "10"), [0, 1]),
+    ],
+)
+def test_classes_of_a_table_are_its_words(tmp_path: Path, train: Any, test: Any, names: tuple[str, ...], due: list[int] | None) -> None:
+    file = written(tmp_path, lines("label,v", (f"{train[i % len(train)]},{i}.25" for i in range(60))))
+    held = None if test is None else written(tmp_path, lines("label,v", (f"{word},1.5" for word in test)), "test.csv")
+    data = from_table(file, test=held)
+    assert data.schema["label"].kind.names == names
+    if due is None:
+        for split in data.schema.rows:
+            arrays = data.split(split).arrays
+            table = data.schema["x"].kind
+            number = np.rint(arrays["x"][:, 0] * table.columns[0].scale + table.columns[0].loc - 0.25).astype(int)
+            assert [names[k] for k in arrays["label"]] == [train[i % len(train)] for i in number]
+    else:
+        assert data.split("test").arrays["label"].tolist() == due
+
+
+def test_small_numbers_are_no_multiples_of_one() -> None:
+    small = np.random.default_rng(0).lognormal(size=200) * 1e-8
+    data = from_table({"small": small, "v": np.arange(200) * 0.1})
+    rows = np.concatenate([data.split(s).arrays["x"] for s in data.schema.rows])
+    again = unpacked(data.schema["x"].kind, rows)["small"].to_numpy()
+    assert np.allclose(np.sort(again), np.sort(small), rtol=1e-4)
+    assert [c.step for c in data.schema["x"].kind.columns] == [None, 0.1]
+
+
+def test_a_point_is_no_decimal_mark_where_the_file_writes_commas(tmp_path: Path) -> None:
+    frame = frame_of(written(tmp_path, "price;many;version\n1,5;1.500;1.2\n2,25;12.250;2.10\n"))
+    assert frame.columns == ["price", "many", "version"]
+    assert frame.rows() == [("1.5", "1500", "1.2"), ("2.25", "12250", "2.10")]
+    assert frame_of(written(tmp_path, "price;many\n1.5;1.500\n2.25;12.250\n")).rows() == [("1.5", "1.500"), ("2.25", "12.250")]
+
+
+@pytest.mark.parametrize("spelt", ["{}.5%", "{},5", "$ {}", "'{},000'", "{}/05/2024", "2024-05-{:02d}T10:00:00Z"])
+def test_numbers_and_dates_that_are_read_as_words_are_told(tmp_path: Path, spelt: str) -> None:
+    file = written(tmp_path, lines("a\tv", (f"{spelt.format(i % 28 + 1).strip(chr(39))}\t{i * 1.5}" for i in range(30))), "rows.tsv")
+    notes = from_table(file).report.notes
+    assert [n for n in notes if "column 'a' is read as words" in n and "1234.5 or 2024-05-31" in n], notes
+
+
+@pytest.mark.parametrize("word", ["007", "a-b", "Jan 5th", "192.168.0.1", "N12"])
+def test_other_words_are_not(word: str) -> None:
+    notes = from_table({"a": [word, word + "1", word + "2"] * 20, "v": np.arange(60) * 1.5}).report.notes
+    assert not [n for n in notes if "read as words" in n]
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"a": [1.5, 2.5, 3.5, 4.5], " a": [1.0, 2.0, 3.0, 4.0]}, "two columns called 'a'"),
+        ({"a": [1.5, 2.5, 3.5, 4.5], " ": [1.0, 2.0, 3.0, 4.0]}, "column 2 of the table has no name"),
+    ],
+)
+def test_names_that_differ_in_blanks_alone_are_one(columns: Any, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        from_table(columns)
+
+
+@pytest.mark.parametrize("odd", [np.arange(30) * 1j, [object() for _ in range(30)], pd.period_range("2024-01", periods=30, freq="M")])
+def test_a_column_of_objects_is_left_out_and_said(odd: Any) -> None:
+    data = from_table(pd.DataFrame({"odd": odd, "v": np.arange(30) * 1.5}))
+    assert data.schema["x"].kind.names == ("v",)
+    assert "column 'odd' is left out (skip)" in data.report.notes
+
+
+def test_whole_numbers_beyond_64_bits_stay_within_them() -> None:
+    data = from_table(pl.DataFrame({"a": pl.Series([2**63 + 4096 * i for i in range(30)], dtype=pl.UInt64), "b": [2**63 - 4096 * (i + 1) for i in range(30)]}))
+    made = unpacked(data.schema["x"].kind, np.array([[0.0, 0.0], [1e9, 1e9], [-1e9, -1e9]], np.float32))
+    assert made.dtypes == [pl.UInt64, pl.Int64]
+    assert 2**63 <= made["a"][0] < 2**63 + 4096 * 30
+    assert made["b"][1] > made["b"][0] > made["b"][2]
