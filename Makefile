@@ -17,7 +17,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 REPRODUCTIONS := $(addprefix benchmarks/,anchors.py claims.py introductory.py ladder.py measure.py optimizers.py reproduce.py trials.py uplift.py zoo.py)
-BENCHMARKS := $(filter-out $(REPRODUCTIONS) $(addprefix benchmarks/,disentangling.py fleet.py gaps.py imputation.py interval_coverage.py kills.py),$(wildcard benchmarks/*.py))
+COMPARISONS := $(addprefix benchmarks/,anomalies.py disentangling.py few_labels.py fleet.py gaps.py imputation.py interval_coverage.py kills.py one_class.py restoration.py)
+BENCHMARKS := $(filter-out $(REPRODUCTIONS) $(COMPARISONS),$(wildcard benchmarks/*.py))
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: help setup test fast slow gpu lint types format data arena reproduce zoo claims intro ladder bench docs clean
@@ -78,11 +79,12 @@ claims: data ## what each method claims, at equal steps with three seeds: a verd
 intro: data ## what introductory texts say, tested small: a verdict each in results/claims/; a quarter of an hour
 	@$(BIN)/python benchmarks/introductory.py
 
-ladder: data ## sharper images, one change at a time, with the picture that the docs show; about an hour
+ladder: data ## sharper images, one change at a time, with a picture in docs/pictures; about an hour
 	@$(BIN)/python benchmarks/ladder.py --jobs $(JOBS)
 
-bench: $(STAMP) ## the claims about speed and memory, measured here beside pythae: about twenty minutes
-	@$(BIN)/python -m pip install --quiet --no-deps pythae==0.1.2 cloudpickle imageio tqdm
+bench: $(STAMP) ## the claims about speed and memory, measured here beside pythae and PyOD: about half an hour
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps pythae cloudpickle imageio tqdm
 	@for script in $(BENCHMARKS); do echo "$$script"; $(BIN)/python "$$script"; done
 
 docs: $(STAMP) ## the code blocks of README and docs/, run
