@@ -21,6 +21,7 @@ from vaestro.training.files import write_json
 FORMAT = 1
 DIGITS = 6  # significant ones in the JSON, so that another machine's rounding does not show
 State = Literal["ranked", "unranked", "disqualified", "incomplete", "failed"]
+LARGEST = 1e100  # of a row's score, whose square is still a number
 ORDER: tuple[State, ...] = ("ranked", "unranked", "disqualified", "incomplete", "failed")
 
 
@@ -134,7 +135,30 @@ def load(arena: Arena, path: Path) -> Entry:
     lacking = [n for n, c in found.metrics.items() if c.per_row and n not in rows]
     if lacking:
         raise VaestroError(f"{path} says that it has the rows of {lacking[0]}, and its rows file has not; delete it and run the challenge again")
+    for name, cell in found.metrics.items():
+        wrong = _unlike(name, cell) or (_forged(cell, rows[name]) if cell.per_row else "")
+        if wrong:
+            raise VaestroError(f"{path}: {wrong}; delete it and run the challenge again")
     return Entry(found, rows)
+
+
+def _unlike(name: str, cell: Cell) -> str:
+    """Why a cell is not of the metric that this version measures under its name, if it is not."""
+    if name not in METRICS or (cell.unit, cell.direction) == (METRICS[name].unit, METRICS[name].direction.value):
+        return ""
+    known = METRICS[name]
+    return f"its {name} is in {cell.unit or 'no unit'} ({cell.direction}), and this version measures it in {known.unit or 'no unit'} ({known.direction.value})"
+
+
+def _forged(cell: Cell, rows: np.ndarray) -> str:
+    """Why rows are not those of a cell, if they are not: they are numbers, and their mean is its value."""
+    if rows.ndim != 1 or not len(rows) or rows.dtype.kind not in "fiu":
+        return f"the rows of its {cell.title} are {rows.dtype} values shaped {rows.shape}, and one number for each row is wanted"
+    if not (np.abs(rows) <= LARGEST).all():
+        return f"row {int((~(np.abs(rows) <= LARGEST)).argmax())} of its {cell.title} is not finite, or too large to be compared"
+    mean = float(rows.mean(dtype=np.float64))
+    close = 1e-6 * max(abs(cell.value), float(rows.std(dtype=np.float64)))
+    return "" if abs(mean - cell.value) <= close else f"its {cell.title} is {cell.value:g}, and its rows have the mean {mean:g}"
 
 
 def make(rules: Rules, tier: str, entries: Sequence[Entry], out: Mapping[str, str] | None = None) -> Board:

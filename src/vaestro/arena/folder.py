@@ -24,8 +24,8 @@ class Arena:
 
     @property
     def results(self) -> list[Path]:
-        """The result files, in the order of their names."""
-        return sorted((self.folder / RESULTS).glob("*.json"))
+        """The result files, in the order of their names; what a kill left half written, and other hidden files, are none."""
+        return sorted(path for path in (self.folder / RESULTS).glob("*.json") if not path.name.startswith("."))
 
 
 def start(arena: Arena) -> None:

@@ -145,7 +145,7 @@ def read(path: Path) -> Result:
         if isinstance(raw, dict) and raw.get("format") != FORMAT:
             raise VaestroError(f"{path} is of format {raw.get('format')!r}, and this version reads format {FORMAT}; open it with the version that made it")
         result = Result.model_validate_json(json.dumps(raw))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise VaestroError(f"{path} cannot be read as a result ({error}); delete it and run the challenge again") from None
     except ValidationError as error:
         first = error.errors()[0]

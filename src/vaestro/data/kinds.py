@@ -130,7 +130,7 @@ def _look(block: Array) -> Survey:
 def _extent(block: Array, good: Array, bad: int, first: int) -> Survey:
     if good.size == 0:
         return Survey(np.inf, -np.inf, True, True, bad, first, len(block), True)
-    low, high = good.min().item(), good.max().item()
+    low, high = (float(v) if good.dtype.kind == "f" else v.item() for v in (good.min(), good.max()))  # a long double's item is one again
     whole = good.dtype.kind != "f" or bool((good == np.rint(good)).all())
     ends = low == 0 and high == BRIGHTEST and bool(((good == 0) | (good == BRIGHTEST)).all())
     return Survey(low, high, whole, whole and low >= 0 and high <= 1, bad, first, len(block), ends)

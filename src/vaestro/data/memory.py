@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaestro.data.kinds import BLOCK, Array, Encoding, Survey, blocks, check, highest, infer, join, storage, survey
+from vaestro.data.kinds import BLOCK, MOST_LEVELS, Array, Encoding, Survey, blocks, check, highest, infer, join, storage, survey
 from vaestro.data.layout import layout
 from vaestro.data.report import PrepareReport
 from vaestro.data.schema import Category, Field, Kind, Schema
@@ -22,6 +22,13 @@ Arrays = Mapping[str, Array]
 @singledispatch
 def as_array(value: object) -> Array:
     """One row or one column as an array. Open: pictures register how they are read."""
+    return np.asarray(value)
+
+
+@as_array.register
+def _(value: np.ma.MaskedArray) -> Array:
+    if np.ma.is_masked(value):
+        raise UsageError("a masked array has masked entries, and nobody knows what lies beneath; fill them, or give columns by name as a table with gaps")
     return np.asarray(value)
 
 
@@ -122,6 +129,8 @@ def _array(field: str, value: Any) -> Array:
         array = as_array(value)
     except (TypeError, ValueError, RuntimeError) as error:  # torch: a tensor on another device, or one with a gradient
         raise UsageError(f"{field!r} cannot be read as an array ({str(error).splitlines()[0]})") from error
+    if array.dtype.kind == "O" and all(isinstance(word, str) for word in array.reshape(-1)):  # as pandas holds words
+        array = array.astype(str)
     if array.ndim == 0 or array.dtype.kind not in "buifUS":
         raise UsageError(f"{field!r} is an array of type {array.dtype} with shape {array.shape}; give numbers with one row along the first axis")
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
@@ -130,10 +139,20 @@ def _array(field: str, value: Any) -> Array:
 def _number_words(parts: Mapping[str, dict[str, Array]], declared: dict[str, Kind]) -> None:
     """Labels that are words become the indices of a category, whose names are the words of all splits, sorted."""
     for field in [f for f, a in parts["train"].items() if a.dtype.kind in "US"]:
-        words = np.unique(np.concatenate([part[field].astype(str).reshape(-1) for part in parts.values()]))
         for part in parts.values():
-            part[field] = np.searchsorted(words, part[field].astype(str))
+            part[field] = _text(field, part[field])
+        words = np.unique(np.concatenate([part[field].reshape(-1) for part in parts.values()]))
+        for part in parts.values():
+            part[field] = np.searchsorted(words, part[field])
         declared.setdefault(field, Category(len(words), tuple(map(str, words))))
+
+
+def _text(field: str, words: Array) -> Array:
+    """Words as text; bytes are UTF-8."""
+    try:
+        return np.char.decode(words, "utf-8") if words.dtype.kind == "S" else words.astype(str)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{field!r} holds bytes that are no UTF-8 text ({error}); give words, or whole numbers") from None
 
 
 def _field(name: str, arrays: Arrays, kind: Kind | None) -> tuple[Field, Sequence[str]]:
@@ -150,7 +169,7 @@ def _field(name: str, arrays: Arrays, kind: Kind | None) -> tuple[Field, Sequenc
         total = join(total, found)
     dtype = np.result_type(*arrays.values())
     notes: tuple[str, ...] = ()
-    if kind is None and name != "x" and shaped.shape == () and dtype.kind in "bui" and total.low >= 0:
+    if kind is None and name != "x" and shaped.shape == () and dtype.kind in "bui" and 0 <= total.low <= total.high < MOST_LEVELS:
         kind = Category(int(total.high) + 1)
     elif kind is None:
         kind, notes = infer(total, dtype)

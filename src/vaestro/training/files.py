@@ -49,7 +49,7 @@ def read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise VaestroError(f"{path} is missing; is {path.parent} the folder of a run?") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise VaestroError(f"{path} cannot be read ({error}); the file is damaged: restore it from a copy") from None
     if not isinstance(data, dict):
         raise VaestroError(f"{path} does not hold a JSON object; it was not written by vaestro")

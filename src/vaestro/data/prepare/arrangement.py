@@ -69,7 +69,8 @@ def _splits(parts: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...] | None, l
 def read_groups(groups: Groups, table: bytes | None, names: Sequence[str]) -> tuple[list[str] | None, str]:
     """The group of each file, and the rule in words: from a function of the name, a file of `name,group`, or `table`, the groups.csv found among the files.
 
-    A file that the table does not list is a group of its own. Raises UsageError for a table without these two columns, or in which no file is listed.
+    A file that the table does not list, or lists without a group, is a group of its own. Raises UsageError for a table without these two columns, one
+    that puts a file into two groups, or in which no file is listed.
     """
     if groups is None and table is None:
         return None, ""
@@ -94,4 +95,9 @@ def _table(data: bytes, where: str) -> dict[str, str]:
         raise UsageError(f"{where} is no table of text ({error}); give one with the columns name,group") from error
     if not rows or not {"name", "group"} <= set(rows[0]):
         raise UsageError(f"{where} has no columns called name and group; give a table whose first line is name,group")
-    return {str(row["name"]).strip().replace("\\", "/"): str(row["group"]).strip() for row in rows}
+    found: dict[str, str] = {}
+    for row in rows:
+        name, group = str(row["name"]).strip().replace("\\", "/"), (row["group"] or "").strip()
+        if found.setdefault(name, group) != group:
+            raise UsageError(f"{where} puts {name!r} into two groups, {found[name]!r} and {group!r}; keep one of them")
+    return {name: group for name, group in found.items() if group}

@@ -22,8 +22,9 @@ class Member(NamedTuple):
 
 
 def members(path: Path) -> Iterator[Member]:
-    """The files below a folder (sorted by name), or in a zip (sorted) or tar archive (in its order); links are not followed out of the tree.
+    """The files below a folder (sorted by name), or in a zip (sorted) or tar archive (in its order).
 
+    A link to a file is read as the file; links to folders are passed over, for they may lead in a circle, and so are all links in archives.
     Raises UsageError if `path` is none of these, VaestroError if the archive is broken.
     """
     if path.is_dir():

@@ -73,7 +73,7 @@ def _(source: Mapping) -> Frame:  # type: ignore[type-arg]
 
     columns = {}
     for name, values in source.items():
-        array = values if isinstance(values, list | tuple) else np.asarray(values)
+        array = values if isinstance(values, list | tuple) else values.tolist() if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
         if isinstance(array, np.ndarray) and array.ndim != 1:
             raise UsageError(f"column {name!r} is an array shaped {array.shape}, and a column has one value a row; give it as several columns")
         held = array.tolist() if isinstance(array, np.ndarray) and array.dtype.kind in "OUS" else array

@@ -104,7 +104,7 @@ def _key(source: Path, wish: object, groups: Groups) -> str:
     paths = sorted(Path(top, f) for top, _, files in os.walk(source) for f in files) if source.is_dir() else [source]
     digest = hashlib.sha256(repr((RULES, str(source.resolve()), wish, SIDE, KEPT)).encode())
     for path in paths:
-        stat = path.lstat()
+        stat = path.stat() if path.exists() else path.lstat()  # of what a link leads to, which may change while the link does not
         digest.update(repr((path.relative_to(source).as_posix(), stat.st_size, stat.st_mtime_ns)).encode("utf-8", "surrogateescape"))
     if callable(groups):
         digest.update(repr([str(groups(member.name)) for member in members(source)]).encode())
@@ -125,7 +125,7 @@ def _look(source: Path, progress: Progress) -> Found:
         named = path.suffix.lower() in ENDINGS
         if path.name == GROUPS_FILE and table is None:
             table = member.read()
-        elif "__MACOSX" in path.parts or path.name.startswith(".") or not (named or path.suffix == ""):
+        elif "__MACOSX" in path.parts or any(part.startswith(".") and part != ".." for part in path.parts) or not (named or path.suffix == ""):
             ignored += 1
         else:
             try:
