@@ -336,7 +336,7 @@ def test_damaged_folders_are_refused(tmp_path):
     [
         (VAEDensity("vea"), "no recipe called 'vea'; did you mean vae"),
         (VAEDensity("ae", steps=1), "recipe 'ae' has no density: its posterior is a point"),
-        (VAEDensity("vae", steps=0), "a budget must be positive"),
+        (VAEDensity("vae", steps=0), "steps is 0, and must be at least 1"),
         (VAEDensity("vae", samples=0), "samples is 0"),
         (VAEDensity("vae", latents=0), "latents should be greater than or equal to 1"),
         (VAEDensity("vae", validation_fraction=1.0), "validation_fraction is 1.0"),

@@ -1,5 +1,6 @@
 """Cases that lie between the others: each was found by attacking the guarantees, and fails without its mend."""
 
+import os
 import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,12 +11,25 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from PIL import Image
+from sklearn.model_selection import GridSearchCV
 
+from vaestro.arena import result as results
+from vaestro.arena.board import board
+from vaestro.arena.challenge import Challenge, load_challenge
+from vaestro.arena.checking import check
+from vaestro.arena.entry import identity
+from vaestro.arena.folder import Arena, start
+from vaestro.arena.result import About, Cell, Paper, Result
 from vaestro.data import load
 from vaestro.data.prepare.frames import frame_of
+from vaestro.data.prepare.images import prepare_images
 from vaestro.data.prepare.tables import from_table, rows_of_table, unpacked
-from vaestro.errors import UsageError
-from vaestro.recipes import parse
+from vaestro.data.schema import Category, Real
+from vaestro.errors import UsageError, VaestroError
+from vaestro.estimators import VAEDensity, VAEDetector, VAEImputer, VAETransformer
+from vaestro.evaluation.metrics import METRICS
+from vaestro.recipes import call_of, parse
 from vaestro.training import runs, train
 from vaestro.training.budget import Budget
 from vaestro.training.files import load_tensors
@@ -230,3 +244,201 @@ def test_whole_numbers_beyond_64_bits_stay_within_them() -> None:
     assert made.dtypes == [pl.UInt64, pl.Int64]
     assert 2**63 <= made["a"][0] < 2**63 + 4096 * 30
     assert made["b"][1] > made["b"][0] > made["b"][2]
+
+
+def entry(call: str, seed: int, challenge: Challenge, rows: Any, value: float | None = None, unit: str | None = None) -> tuple[Result, dict[str, Any]]:
+    """A sealed result, be it honest or not: what it says, and the scores of its rows."""
+    rules, m = challenge.rules, METRICS["nll"]
+    about = About(name=rules.name, version=rules.version, tier="quick", sha256=rules.sha256("quick"), data=rules.data.sha256)
+    said = float(np.mean(rows)) if value is None else value
+    cell = Cell(value=said, error=0.1, title=m.title, unit=unit or m.unit, direction=m.direction.value, protocol=m.protocol, per_row=True)
+    name = identity(call, seed, challenge, "quick")
+    found = Result(format=1, id=name, challenge=about, call=call, keywords={}, recipe=Paper(), seed=seed, status="done", metrics={"nll": cell})
+    return found, {"nll": np.asarray(rows)}
+
+
+def arena(folder: Path, *entries: tuple[Result, dict[str, Any]]) -> Path:
+    start(Arena(folder, load_challenge("digits-dynamic"), "quick"))
+    for found, rows in entries:
+        results.write(folder / "results", found, rows, {})
+    return folder
+
+
+ROWS = np.random.default_rng(1).normal(80.0, 5.0, 40)
+
+
+@pytest.mark.parametrize(
+    ("forged", "says"),
+    [
+        ({"rows": ROWS - 50, "value": float(ROWS.mean())}, "its rows have the mean"),
+        ({"rows": np.r_[np.nan, ROWS], "value": 80.0}, "row 0 of its .* is not finite"),
+        ({"rows": np.r_[ROWS, np.inf], "value": 80.0}, "row 40 of its .* is not finite"),
+        ({"rows": ROWS * 1e200}, "too large to be compared"),  # its comparisons were NaN, so that it was first
+        ({"rows": np.c_[ROWS, ROWS]}, r"shaped \(40, 2\)"),
+        ({"rows": np.float64(3)}, r"shaped \(\)"),
+        ({"rows": np.zeros(0), "value": 0.0}, r"shaped \(0,\)"),
+        ({"rows": np.array(["80"] * 40), "value": 80.0}, "one number for each row"),
+        ({"rows": ROWS + 0j, "value": 80.0}, "complex128 values"),
+        ({"rows": ROWS, "unit": "bits"}, "its nll is in bits"),
+    ],
+)
+def test_a_result_whose_rows_are_not_its_own_is_named(tmp_path: Path, forged: dict[str, Any], says: str) -> None:
+    challenge = load_challenge("digits-dynamic")
+    honest = [entry("vae", seed, challenge, ROWS) for seed in (0, 1)]
+    folder = arena(tmp_path / "a", *honest, entry("iwae", 0, challenge, **forged))
+    name = identity("iwae", 0, challenge, "quick")
+    with pytest.raises(VaestroError, match=f"{name}.json: .*{says}.*; delete it"):
+        board(folder)
+    assert next(c.what for c in check(folder) if c.problem) == f"results/{name}.json and its arrays"
+
+
+def test_a_result_that_a_kill_left_half_written_is_no_result(tmp_path: Path) -> None:
+    challenge = load_challenge("digits-dynamic")
+    folder = arena(tmp_path / "a", *(entry("vae", seed, challenge, ROWS) for seed in (0, 1)))
+    before = board(folder)
+    (folder / "results" / f".4711.{identity('iwae', 0, challenge, 'quick')}.json").write_text('{"format": 1, "id"')
+    assert board(folder) == before
+    assert not [c for c in check(folder) if c.problem and c.what != "the data"]
+
+
+def test_a_result_nested_too_deep_is_told(tmp_path: Path) -> None:
+    folder = arena(tmp_path / "a", entry("vae", 0, load_challenge("digits-dynamic"), ROWS))
+    (folder / "results" / "deep.json").write_text('{"a":' * 5000)
+    with pytest.raises(VaestroError, match="deep.json cannot be read as a result"):
+        board(folder)
+
+
+PIXELS = np.random.default_rng(2).integers(0, 255, (20, 8, 8), dtype=np.uint8)
+
+
+def pictures(folder: Path, *names: str) -> Path:
+    for i, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(PIXELS[i]).save(path)
+    return folder
+
+
+def test_pictures_in_hidden_folders_are_none(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "p", "a/0.png", "a/1.png", "b/2.png", "b/3.png", ".ipynb_checkpoints/4.png", "a/.thumbs/5.png")
+    data = prepare_images(folder, out=tmp_path / "d")
+    assert sum(data.schema.rows.values()) == 4
+    assert data.schema["label"].kind.names == ("a", "b")
+
+
+def test_a_picture_behind_a_link_that_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAESTRO_CACHE", str(tmp_path / "cache"))
+    behind, folder = pictures(tmp_path / "behind", "0.png", "1.png", "2.png"), tmp_path / "links"
+    folder.mkdir()
+    for path in behind.iterdir():
+        (folder / path.name).symlink_to(path)
+    (folder / "nowhere.png").symlink_to(folder / "gone")
+    before = load(folder).sha256
+    assert load(folder).sha256 == before
+    Image.fromarray(PIXELS[9]).save(behind / "0.png")
+    os.utime(behind / "0.png", (1, 1))
+    assert load(folder).sha256 != before
+
+
+@pytest.mark.parametrize(
+    ("table", "due"),
+    [("name,group\n0.png,\n1.png,\n2.png,a\n3.png,a\n", {2: 1, 1: 2}), ("name,group\n0.png\n1.png\n2.png,a\n3.png,a\n", {2: 1, 1: 2})],
+)
+def test_a_picture_without_a_group_is_a_group_of_its_own(tmp_path: Path, table: str, due: dict[int, int]) -> None:
+    folder = pictures(tmp_path / "p", *(f"{i}.png" for i in range(4)))
+    (folder / "groups.csv").write_text(table)
+    sizes = list(prepare_images(folder, out=tmp_path / "d").schema.rows.values())
+    assert {size: sizes.count(size) for size in set(sizes)} == due
+
+
+def test_a_picture_in_two_groups_is_told(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "p", *(f"{i}.png" for i in range(4)))
+    (folder / "groups.csv").write_text("name,group\n0.png,a\n1.png,a\n2.png,b\n3.png,c\n0.png,b\n")
+    with pytest.raises(UsageError, match=r"'0.png' into two groups, 'a' and 'b'"):
+        prepare_images(folder, out=tmp_path / "d")
+
+
+def test_masked_entries_are_not_read_as_what_lies_beneath() -> None:
+    values, mask = PIXELS[:, :, 0] / 7, PIXELS[:, :, 0] % 5 == 0
+    with pytest.raises(UsageError, match="masked"):
+        load(np.ma.masked_array(values, mask))
+    assert load(np.ma.masked_array(values, False)).sha256 == load(values).sha256
+    table = load({f"c{i}": np.ma.masked_array(values[:, i], mask[:, i]) for i in range(8)})
+    assert sum(int(np.isnan(table.split(s).arrays["x"]).sum()) for s in table.schema.rows) == mask.sum()
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [
+        (np.array(["b", "é"] * 10, dtype=object), Category(2, ("b", "é"))),
+        (np.array([b"b", "é".encode()] * 10), Category(2, ("b", "é"))),
+        (pd.Series(["b", "a"] * 10), Category(2, ("a", "b"))),
+        (np.arange(20) + 10**12, Real(1.0)),  # their numbers overflowed
+    ],
+)
+def test_labels_as_they_come(labels: Any, kind: Any) -> None:
+    data = load((PIXELS, labels))
+    assert data.schema["label"].kind == kind
+    pairs = {(x.tobytes(), labels[i]) for i, x in enumerate(PIXELS)}
+    for split in data.schema.rows:
+        arrays = data.split(split).arrays
+        for x, label in zip(arrays["x"], arrays["label"], strict=True):
+            said = kind.names[label] if isinstance(kind, Category) else label
+            known = next(word for pixels, word in pairs if pixels == x.tobytes())
+            assert said == (known.decode() if isinstance(known, bytes) else known) or abs(float(label) / 10**12 - 1) < 1e-6
+
+
+def test_odd_numbers_and_bytes() -> None:
+    assert load(PIXELS[:, :, 0].astype(np.longdouble) / 3).schema["x"].kind == Real()
+    with pytest.raises(UsageError, match="'label' holds bytes that are no UTF-8 text"):
+        load((PIXELS, np.array([b"a", b"\xff"] * 10)))
+
+
+X = np.random.default_rng(3).normal(size=(40, 3))
+FAST = {"steps": 2, "latents": 1, "random_state": 0}
+
+
+def test_parameters_come_as_numbers_of_numpy() -> None:
+    search = GridSearchCV(VAETransformer("vae:hidden=8", **FAST), {"latents": np.arange(1, 3), "steps": np.array([2])}, cv=2, error_score="raise", scoring=zero)
+    assert search.fit(X).best_estimator_.transform(X).shape == (40, 1)
+    assert str(call_of(parse("vae").entry, {"latents": np.int64(3), "learning_rate": np.float32(0.5)})) == "vae:latents=3,learning_rate=0.5"
+    with pytest.raises(UsageError, match="latents should be a valid integer"):
+        call_of(parse("vae").entry, {"latents": np.float64(3.0)})
+
+
+def zero(*_: Any) -> float:
+    return 0.0
+
+
+@pytest.mark.parametrize(
+    ("estimator", "says"),
+    [
+        (VAETransformer("vae", steps=2.5), "steps is 2.5"),
+        (VAETransformer("vae", steps="many"), "steps is 'many'"),
+        (VAETransformer("vae", validation_fraction="0.1"), "validation_fraction is '0.1'"),
+        (VAEDensity("vae", samples=1.5), "samples is 1.5"),
+        (VAEDetector("vae", level="0.1"), "level is '0.1'"),
+        (VAEDetector("vae", calibration=float("nan")), "calibration is nan"),
+        (VAEImputer("vae", draws=2.7), "draws is 2.7"),
+        (VAEImputer("vae", samples=True), "samples is True"),
+    ],
+)
+def test_a_parameter_of_another_type_is_named(estimator: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says) as caught:
+        estimator.fit(X)
+    assert isinstance(caught.value, UsageError)
+
+
+def test_masked_entries_are_gaps_to_an_imputer_and_told_by_others() -> None:
+    mask = np.random.default_rng(4).random(X.shape) < 0.2
+    imputer = VAEImputer("vae:hidden=8", draws=2, samples=3, **FAST)
+    filled = imputer.fit_transform(np.ma.masked_array(np.where(mask, 1e6, X), mask))
+    assert np.array_equal(filled, imputer.fit_transform(np.where(mask, np.nan, X)))
+    assert np.abs(filled).max() < 100
+    with pytest.raises(ValueError, match="NaN"):
+        VAETransformer("vae:hidden=8", **FAST).fit(np.ma.masked_array(X, mask))
+
+
+def test_columns_are_centred_however_far_from_zero_they_lie() -> None:
+    there = VAETransformer("vae:hidden=8", **FAST).fit(X + 2.0**34)
+    assert np.allclose(there.transform(X + 2.0**34), VAETransformer("vae:hidden=8", **FAST).fit_transform(X), atol=1e-4)

@@ -20,7 +20,7 @@ from vaestro.data.memory import from_arrays
 from vaestro.data.schema import Category, Kind
 from vaestro.data.store import Dataset
 from vaestro.errors import UsageError
-from vaestro.estimators.readers import Gapped, Held, Mixed, Numbers, Reader, Refused, is_mixed, reader_of
+from vaestro.estimators.readers import Gapped, Held, Mixed, Numbers, Reader, Refused, is_mixed, reader_of, share, whole
 from vaestro.estimators.saving import fitted_run, packed_run, read_folder, write_folder
 from vaestro.evaluation.scope import forked
 from vaestro.recipes import Call, call_of
@@ -115,7 +115,9 @@ class VAEEstimator(BaseEstimator):  # type: ignore[misc]
             raise Refused(str(error)) from None
 
     def _checked(self, X: Any, reset: bool) -> Any:
-        """X as an array of floats, or as it is where it is a frame of mixed columns."""
+        """X as an array of floats, or as it is where it is a frame of mixed columns; what is masked was not seen."""
+        if np.ma.is_masked(X):
+            X = X.astype(np.float64).filled(np.nan)
         mixed = is_mixed(X, self.columns) if reset else isinstance(self._reader, Mixed)
         if mixed:
             return validate_data(self, X, reset=reset, skip_check_array=True)
@@ -142,13 +144,11 @@ class VAEEstimator(BaseEstimator):  # type: ignore[misc]
         """Train a run on held rows, perhaps with labels; returns the rows that it learnt from."""
         try:
             call = self._call()
-            fraction = float(self.validation_fraction)
-            if not 0 <= fraction < 1:
-                raise UsageError(f"validation_fraction is {self.validation_fraction}, and is a share of the rows: give a number from 0 to below 1")
+            fraction = share("validation_fraction", self.validation_fraction, 0.0)
             free = np.arange(len(held)) if labels is None else labels.spare()
             learnt, looked = _parts(len(held), free, fraction, self._seed)
             data = self._dataset(held, learnt, looked, labels)
-            budget = Budget(int(self.steps))
+            budget = Budget(whole("steps", self.steps))
             with TemporaryDirectory(prefix="vaestro-") as folder, forked(choose(self.device)):
                 run = runs.train(Plan(call, data, budget, self._seed, self.device), Path(folder) / "run")
         except UsageError as error:

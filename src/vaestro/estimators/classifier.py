@@ -68,7 +68,9 @@ class VAEClassifier(ClassifierMixin, VAEEstimator):  # type: ignore[misc]
         y, known = y[seen], known[seen]
         self.classes_, index = np.unique(y[known], return_inverse=True)
         if len(self.classes_) < 2:
-            raise Refused(f"y has {len(self.classes_)} class among the rows whose class is known, and a classifier tells two classes apart or more")
+            raise Refused(
+                f"y has {len(self.classes_)} class among the rows whose class is known, and a classifier tells two apart or more; -1 is an unknown class"
+            )
         labels = np.zeros(len(y), np.int64)
         labels[known] = index
         self._train(held, Labels(labels, known, tuple(map(str, self.classes_))))

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from vaestro.data.kinds import Array
 from vaestro.errors import UsageError
 from vaestro.estimators.base import VAEEstimator
-from vaestro.estimators.readers import Held, Refused
+from vaestro.estimators.readers import Held, Refused, whole
 from vaestro.estimators.scoring import log_density, require_density
 from vaestro.uses.generate import sample
 
@@ -49,8 +49,7 @@ class Scored(VAEEstimator):
         self.samples = samples
 
     def _train_scored(self, held: Held) -> None:
-        if int(self.samples) < 1:
-            raise Refused(f"samples is {self.samples}, and importance sampling needs at least 1; give a whole number from 1 upwards")
+        whole("samples", self.samples)
         name, lacks = self._call().entry.name, self._call().entry.lacks
         if "density" in lacks:
             raise Refused(f"recipe {name!r} has no density: {lacks['density']}; use a recipe such as vae or iwae")

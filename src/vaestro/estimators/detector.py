@@ -12,7 +12,7 @@ from sklearn.base import OutlierMixin
 from vaestro.data.kinds import Array
 from vaestro.errors import Caveat
 from vaestro.estimators.density import SAMPLES, Scored
-from vaestro.estimators.readers import Refused
+from vaestro.estimators.readers import share
 from vaestro.evaluation.conformal import needed, ranked
 
 
@@ -64,9 +64,8 @@ class VAEDetector(OutlierMixin, Scored):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any = None) -> "VAEDetector":
         """Train on some of the rows X [n, columns] and calibrate on the others; y is not looked at. Raises ValueError for what does not fit."""
-        for name, share in (("level", self.level), ("calibration", self.calibration)):
-            if not 0 < share < 1:
-                raise Refused(f"{name} is {share}, and is a share: give a number between 0 and 1")
+        for name, value in (("level", self.level), ("calibration", self.calibration)):
+            share(name, value)
         held, _ = self._learnt(X)
         order = np.random.default_rng([self._seed, 2]).permutation(len(held))
         m = min(round(self.calibration * len(held)), len(held) - 1)

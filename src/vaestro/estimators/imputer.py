@@ -11,7 +11,7 @@ from vaestro.data.kinds import Array
 from vaestro.data.prepare.frames import frame_of
 from vaestro.data.schema import Named, Ordered, Table
 from vaestro.estimators.base import VAEEstimator
-from vaestro.estimators.readers import Mixed, Refused, like
+from vaestro.estimators.readers import Mixed, Refused, like, whole
 from vaestro.uses.inference.completing import SAMPLES, complete
 
 
@@ -62,8 +62,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, VAEEstimator):  # type:
     def fit(self, X: Any, y: Any = None) -> "VAEImputer":
         """Train on rows X [n, columns] with gaps; y is not looked at. Raises ValueError for what does not fit, and for a column without an entry."""
         for name, number in (("draws", self.draws), ("samples", self.samples)):
-            if int(number) < 1:
-                raise Refused(f"{name} is {number}, and must be at least 1; give a whole number from 1 upwards")
+            whole(name, number)
         held, _ = self._learnt(X)
         if not len(held):
             raise Refused("no row of X has an entry that was seen; give rows with values")

@@ -1,5 +1,7 @@
 """How an estimator reads X: numbers are standardised, frames of mixed columns become rows of a table; and how rows are written again."""
 
+import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -18,6 +20,20 @@ Held: TypeAlias = NDArray[np.float32]
 
 class Refused(UsageError, ValueError):
     """What an estimator cannot do with its data or parameters: a UsageError that scikit-learn, too, knows for what it is."""
+
+
+def whole(name: str, value: object) -> int:
+    """A parameter that is a whole number from 1 upwards; raises Refused, with the name, for another."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < 1:
+        raise Refused(f"{name} is {value!r}, and must be at least 1 and whole; give a whole number from 1 upwards")
+    return int(value)
+
+
+def share(name: str, value: object, least: float = math.ulp(0.0)) -> float:
+    """A parameter that is a share, from `least` to below 1; raises Refused, with the name, for another."""
+    if not isinstance(value, numbers.Real) or not least <= float(value) < 1:
+        raise Refused(f"{name} is {value!r}, and is a share of the rows: give a number {'from 0' if least == 0 else 'above 0'} to below 1")
+    return float(value)
 
 
 def is_mixed(X: object, columns: Mapping[str, str] | None) -> bool:
@@ -47,7 +63,7 @@ class Numbers:
         top = np.nanmax(np.abs(X), 0)
         top = np.where(top > 0, top, 1.0)  # squares of huge numbers would overflow
         loc, spread = np.nanmean(X / top, 0), np.nanstd(X / top, 0)
-        spread = np.where(spread > 1e-9, spread, 1 / top)
+        spread = np.where(spread > 1e-13, spread, 1 / top)  # less is the rounding of a constant
         return cls(tuple((loc * top).tolist()), tuple((spread * top).tolist()))
 
     @property

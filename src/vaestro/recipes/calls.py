@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from numbers import Integral, Number, Real
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import torch
@@ -115,6 +116,8 @@ def _checked(entry: Entry, key: str, value: Any) -> Any:
     registry = _registry(annotation)
     if registry is not None:
         return _part(entry, key, value, registry)
+    if isinstance(value, Number):
+        value = plain(value)
     if isinstance(value, int) and not isinstance(value, bool) and "tuple" in str(annotation):
         value = (value,)
     try:
@@ -123,6 +126,13 @@ def _checked(entry: Entry, key: str, value: Any) -> Any:
         found = error.errors()[0]
         reason = "takes widths such as 512x256" if found["type"] == "tuple_type" else found["msg"].removeprefix("Input ")
         raise UsageError(f"{entry.name}: {key} {reason}, and got {_text(value, annotation)}") from None
+
+
+def plain(value: Number) -> Any:
+    """A number of NumPy as Python's own: searches over `np.arange` give such."""
+    if isinstance(value, bool):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
 
 
 def _part(entry: Entry, key: str, value: Any, registry: Registry[Any]) -> Any:
