@@ -1,6 +1,8 @@
 """Cases that lie between the others: each was found by attacking the guarantees, and fails without its mend."""
 
+import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -442,3 +444,61 @@ def test_masked_entries_are_gaps_to_an_imputer_and_told_by_others() -> None:
 def test_columns_are_centred_however_far_from_zero_they_lie() -> None:
     there = VAETransformer("vae:hidden=8", **FAST).fit(X + 2.0**34)
     assert np.allclose(there.transform(X + 2.0**34), VAETransformer("vae:hidden=8", **FAST).fit_transform(X), atol=1e-4)
+
+
+def spoil(folder: Path, **changes: Any) -> None:
+    file = folder / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that stands at its fifth step."""
+
+    def stop(line: dict[str, Any]) -> None:
+        if line["step"] == 5:
+            raise KeyboardInterrupt
+
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.raises(KeyboardInterrupt):
+        runs.train(Plan(parse(SMALL), load("digits-dynamic"), Budget(steps=9), 0, "cpu"), folder, source="digits-dynamic", watch=stop)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"seed": 7}, "does not go with the run.json"),
+        ({"keywords": {"latents": "3", "hidden": "16"}}, "does not go with the run.json"),
+        ({"call": "ae:hidden=16", "keywords": {"hidden": "16"}}, "does not go with the run.json"),
+        ({"threads": 0}, "holds no numbers"),
+        ({"threads": 10**6}, "holds no numbers"),  # which ended the process
+        ({"steps": -3}, "holds no numbers"),
+        ({"budget": {"steps": "many", "seconds": None}}, "holds no budget"),
+        ({"budget": {"steps": None, "seconds": None}}, "holds no budget"),
+        ({"budget": {"steps": 9, "seconds": None, "clock": 3}}, "holds no budget"),
+    ],
+)
+def test_an_altered_run_is_not_gone_on_with(stopped: Path, tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    folder = Path(shutil.copytree(stopped, tmp_path / "run"))
+    spoil(folder, **changes)
+    with pytest.raises(VaestroError, match=says):
+        runs.resume(folder)
+
+
+def test_another_file_in_place_of_the_state_is_told(stopped: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(stopped, tmp_path / "run"))
+    done = trained(tmp_path / "done", SMALL, 2).folder
+    shutil.copy(done / "model.safetensors", folder / "state.safetensors")
+    with pytest.raises(VaestroError, match="does not go with the run.json"):
+        runs.resume(folder)
+
+
+@pytest.mark.parametrize("spoilt", [b'[1]\n"x"\n', b"\xff\xfe\n", b'{"step": "one"}\n', b'{"a":' * 5000])
+def test_a_spoilt_log_costs_its_lines_alone(stopped: Path, tmp_path: Path, spoilt: bytes) -> None:
+    trained(tmp_path / "whole", SMALL, 9)
+    folder = Path(shutil.copytree(stopped, tmp_path / "run"))
+    kept = (folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)[:2]
+    (folder / "metrics.jsonl").write_bytes(b"".join(kept) + spoilt)
+    assert [line["step"] for line in runs.resume(folder).log()] == [1, 2, 6, 7, 8, 9]
+    assert same(tmp_path / "whole", folder)

@@ -10,15 +10,18 @@ Watch = Callable[[Line], None]  # what a live display is given
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """The lines of a log; a last line that a kill cut short is left out."""
+    """The lines of a log, up to one that was cut short by a kill, or is none."""
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         for text in file:
             try:
-                yield json.loads(text)
-            except ValueError:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
                 return
+            if not isinstance(line, dict) or type(line.get("step")) is not int:
+                return
+            yield line
 
 
 def cut_back(path: Path, step: int) -> None:

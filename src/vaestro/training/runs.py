@@ -23,6 +23,7 @@ from vaestro.training.stages import rebuild
 from vaestro.training.train import STATE, Plan, Trainer, adopt
 
 FORMAT = 1
+MOST_THREADS = 1024
 ABOUT, WEIGHTS = "run.json", "model.safetensors"
 
 
@@ -226,12 +227,19 @@ def _staged(stage: Any) -> bool:
     return isinstance(stage, dict) and isinstance(stage.get("prior", ""), str) and isinstance(stage.get("from", ""), str) and _words(stage.get("keywords", {}))
 
 
+def _allowed(budget: Any) -> bool:
+    if not (isinstance(budget, dict) and {"steps", "seconds"} <= budget.keys() and isinstance(budget.get("clock", ""), str)):
+        return False
+    given = [budget[name] for name in ("steps", "seconds") if budget[name] is not None]
+    return len(given) == 1 and type(given[0]) in (int, float) and given[0] > 0
+
+
 SOUND: dict[str, Callable[[dict[str, Any]], bool]] = {  # parts of `run.json` that are read by their names, and what they must be
     "call": lambda about: isinstance(about["call"], str) and _words(about["keywords"]),
     "data": lambda about: _told(about["data"]),
     "stages": lambda about: isinstance(about.get("stages", []), list) and all(map(_staged, about.get("stages", []))),
-    "budget": lambda about: isinstance(about["budget"], dict) and {"steps", "seconds"} <= about["budget"].keys(),
-    "numbers": lambda about: all(type(about[name]) is int for name in ("seed", "steps", "threads")),
+    "budget": lambda about: _allowed(about["budget"]),
+    "numbers": lambda about: all(type(about[name]) is int for name in ("seed", "steps", "threads")) and about["steps"] >= 0 < about["threads"] <= MOST_THREADS,
     "status": lambda about: isinstance(about["status"], str) and (about["status"] != "done" or {"ended", "weights_sha256"} <= about.keys()),
 }
 

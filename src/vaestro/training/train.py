@@ -109,17 +109,23 @@ class Trainer:
         self.loop.restart_average()
 
     def restore(self) -> None:
-        """Stand where the last checkpoint was taken."""
+        """Stand where the last checkpoint was taken; raises VaestroError where it is another run's."""
         tensors, about = load_tensors(self.folder / STATE)
-        self.progress = Progress(**about)
-        self.loop = self.loop_of(self.recipe, self.progress.total)
-        self.loop.load(tensors)
+        try:
+            same = about.pop("seed", self.plan.seed) == self.plan.seed  # those of before it was kept have none
+            self.progress = Progress(**about)
+            self.loop = self.loop_of(self.recipe, self.progress.total)
+            self.loop.load(tensors)
+        except (KeyError, TypeError, RuntimeError):
+            same = False
+        if not same:
+            raise VaestroError(f"{self.folder / STATE} does not go with the run.json beside it: one of them was altered; restore the folder, or train anew")
         self.skipped = int(self.loop.skipped) + int(self.loop.too_large)
         cut_back(self.log.path, self.loop.n)
 
     def checkpoint(self) -> None:
         """Write all that the next step depends on, as one file."""
-        save_tensors(self.folder / STATE, self.loop.state(), asdict(self.progress))
+        save_tensors(self.folder / STATE, self.loop.state(), {**asdict(self.progress), "seed": self.plan.seed})
 
     def go(self) -> str:
         """Train to the end and say why it ended; an interruption leaves a checkpoint behind."""
