@@ -55,8 +55,9 @@ def stray(name: str, series: Series) -> str:
             rest = f"but for {wrong.sum()}, such as {seen[row]!r} in row {row}"
             return f"column {name!r} holds {what} {rest}, and is read as words for that; correct it, or leave it empty where it was not seen"
     words = seen.drop_nulls()
-    if len(words) and words.str.contains(WRITTEN).mean() >= 1 - STRAY:
-        return f"column {name!r} is read as words, such as {words[0]!r}; if these are numbers or dates, write them as 1234.5 or 2024-05-31"
+    odd = words.filter(words.cast(pl.Float64, strict=False).is_null() & dates(words).is_null())
+    if len(odd) and words.str.contains(WRITTEN).mean() >= 1 - STRAY:
+        return f"column {name!r} is read as words, such as {odd[0]!r}; if these are numbers or dates, write them as 1234.5 or 2024-05-31"
     return ""
 
 
