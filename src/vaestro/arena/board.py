@@ -154,8 +154,9 @@ def _forged(cell: Cell, rows: np.ndarray) -> str:
     """Why rows are not those of a cell, if they are not: they are numbers, and their mean is its value."""
     if rows.ndim != 1 or not len(rows) or rows.dtype.kind not in "fiu":
         return f"the rows of its {cell.title} are {rows.dtype} values shaped {rows.shape}, and one number for each row is wanted"
-    if not (np.abs(rows) <= LARGEST).all():
-        return f"row {int((~(np.abs(rows) <= LARGEST)).argmax())} of its {cell.title} is not finite, or too large to be compared"
+    astray = ~(np.abs(rows) <= LARGEST)
+    if astray.any():
+        return f"row {int(astray.argmax())} of its {cell.title} is not finite, or too large to be compared"
     mean = float(rows.mean(dtype=np.float64))
     close = 1e-6 * max(abs(cell.value), float(rows.std(dtype=np.float64)))
     return "" if abs(mean - cell.value) <= close else f"its {cell.title} is {cell.value:g}, and its rows have the mean {mean:g}"

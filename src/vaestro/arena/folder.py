@@ -25,7 +25,7 @@ class Arena:
     @property
     def results(self) -> list[Path]:
         """The result files, in the order of their names; what a kill left half written, and other hidden files, are none."""
-        return sorted(path for path in (self.folder / RESULTS).glob("*.json") if not path.name.startswith("."))
+        return sorted((self.folder / RESULTS).glob("[!.]*.json"))
 
 
 def start(arena: Arena) -> None:

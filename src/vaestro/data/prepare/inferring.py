@@ -48,15 +48,15 @@ def stray(name: str, series: Series) -> str:
     if series.dtype != pl.String:
         return ""
     seen = cleaned(series)
-    for what, read in (("numbers", seen.cast(pl.Float64, strict=False)), ("dates", dates(seen))):
-        wrong = read.is_null() & seen.is_not_null()
-        if 0 < wrong.sum() <= STRAY * (len(seen) - seen.null_count()):
+    here = seen.is_not_null()
+    unread = {"numbers": here & seen.cast(pl.Float64, strict=False).is_null(), "dates": here & dates(seen).is_null()}
+    for what, wrong in unread.items():
+        if 0 < wrong.sum() <= STRAY * here.sum():
             row = int(wrong.arg_max() or 0)
             rest = f"but for {wrong.sum()}, such as {seen[row]!r} in row {row}"
             return f"column {name!r} holds {what} {rest}, and is read as words for that; correct it, or leave it empty where it was not seen"
-    words = seen.drop_nulls()
-    odd = words.filter(words.cast(pl.Float64, strict=False).is_null() & dates(words).is_null())
-    if len(odd) and words.str.contains(WRITTEN).mean() >= 1 - STRAY:
+    odd = seen.filter(unread["numbers"] & unread["dates"])
+    if len(odd) and seen.drop_nulls().str.contains(WRITTEN).mean() >= 1 - STRAY:
         return f"column {name!r} is read as words, such as {odd[0]!r}; if these are numbers or dates, write them as 1234.5 or 2024-05-31"
     return ""
 
