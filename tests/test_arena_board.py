@@ -89,6 +89,21 @@ def test_the_interval_is_the_crossed_one_of_seeds_and_rows():
     assert (value.low, value.high) == pytest.approx((scores.mean() - half, scores.mean() + half))
 
 
+def test_a_column_is_headed_by_the_protocol_of_its_cells_not_by_todays():
+    of = rules()
+    entries = field(0, {"ae": 90.0, "iwae": 80.0}, of)
+
+    def under(words: str, entry: Entry) -> Entry:
+        cells = {n: c.model_copy(update={"protocol": words}) if n == "nll" else c for n, c in entry.result.metrics.items()}
+        return Entry(entry.result.model_copy(update={"metrics": cells}), entry.rows)
+
+    old = [under("100 samples", e) for e in entries]
+    assert make(of, "quick", old).column("nll").protocol == "100 samples"
+    mixed = [under("500 samples", e) if e.result.call == "ae" else e for e in old]
+    assert make(of, "quick", mixed).column("nll").protocol == "100 samples | 500 samples"
+    assert make(of, "quick", entries).column("nll").protocol == METRICS["nll"].protocol
+
+
 def test_two_seeds_speak_of_these_runs_only():
     of = rules(2)
     entries = field(2, {"vae": 80.0, "iwae": 79.0}, of)

@@ -159,6 +159,8 @@ def test_what_is_worth_its_cost_is_better_than_all_that_is_cheaper():
     equal = several(of, {c: (m, {"seconds": (30.0, 0.0), "parameters": (s, 0.0)}) for c, (m, s) in costs.items()})
     assert thrift(make(of, "quick", equal)).metric == "parameters"  # a budget in seconds makes times alike
     assert thrift(make(rules(), "quick", field(0, {"vae": 80.0, "iwae": 70.0}, rules()))) is None
+    keeps = several(of, {c: (m, {"seconds": (30.0, 0.0), "parameters": (0.0 if c == "ppca" else s, 0.0)}) for c, (m, s) in costs.items()})
+    assert [x.call for x in thrift(make(of, "quick", keeps)).front] == ["vae", "iwae"]  # what keeps the training rows has no parameters, and is not cheap
 
 
 def test_nothing_is_concluded_from_one_entry_or_without_a_finished_one():

@@ -181,12 +181,19 @@ def make(rules: Rules, tier: str, entries: Sequence[Entry], out: Mapping[str, st
     calls = list(complete)
     better = tuple((calls[i], calls[j]) for i, j in zip(*np.nonzero(found.better), strict=True)) if found else ()
     smallest = found.detectable if found and math.isfinite(found.detectable) else None
-    columns = tuple(Column(m.name, m.title, m.unit, m.direction.value, m.protocol) for m in (METRICS[n] for n in rules.metrics))
+    columns = tuple(_column(name, entries) for name in rules.metrics)
     rows = max((len(r) for e in entries for r in e.rows.values()), default=settings.rows)
     return Board(
         rules.name, rules.version, rules.title, tier, settings.label, rules.headline.metric, rules.headline.rule, rows,
         len(settings.seeds) < intervals.SEEDS_FOR_A_RECIPE, smallest, columns, tuple(lines), tuple(sorted(better)), rules.published,
     )  # fmt: skip
+
+
+def _column(name: str, entries: Sequence[Entry]) -> Column:
+    """A column under the protocol that its cells were made under, whatever this version would do; where they were made under several, each is named."""
+    m = METRICS[name]
+    held = sorted({e.result.metrics[name].protocol for e in entries if name in e.result.metrics})
+    return Column(m.name, m.title, m.unit, m.direction.value, " | ".join(held) or m.protocol)
 
 
 def grouped(entries: Sequence[Entry], seeds: Sequence[int], metric: str) -> dict[str, list[Entry]]:

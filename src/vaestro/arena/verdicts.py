@@ -146,12 +146,15 @@ class Thrift(NamedTuple):
 def thrift(made: Board) -> Thrift | None:
     """The entries worth their cost, cheapest first: each significantly better by the headline than every cheaper one that is worth its own.
 
-    Cost is training time; where the rules give all trained entries the same, it is their parameters. None where the board has no such column, or no rank.
+    Cost is training time; where the rules give all trained entries the same, it is their parameters, and entries without any are left out: they keep the
+    training rows themselves. None where the board has no such column, or no two ranks.
     """
     name = next((m for m in _costs(made) if all(m in x.values for x in made.ranked)), None)
-    if name is None or len(made.ranked) < 2:
+    if name is None:
         return None
-    cheap = sorted(made.ranked, key=lambda x: (x.values[name].mean, x.rank))
+    cheap = sorted((x for x in made.ranked if name != "parameters" or x.values[name].mean > 0), key=lambda x: (x.values[name].mean, x.rank))
+    if len(cheap) < 2 or all(x.rank_low != 1 for x in cheap):
+        return None
     front: list[Line] = []
     for line in cheap:
         if all((line.call, x.call) in made.better for x in front):
