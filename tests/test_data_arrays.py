@@ -289,3 +289,15 @@ def test_load_refuses_what_is_no_data() -> None:
     ):
         with pytest.raises(UsageError, match=words):
             load(spec)
+
+
+@pytest.mark.parametrize("pixels_first", [True, False])
+def test_splits_of_unlike_scales_are_refused(pixels_first: bool) -> None:
+    rng = np.random.default_rng(0)
+    pixels, shares = rng.integers(0, 256, (40, 8, 8)).astype(np.uint8), rng.random((40, 8, 8))
+    train, test = (pixels, shares) if pixels_first else (shares, pixels)
+    with pytest.raises(UsageError, match="whole numbers up to 255, but the (train|test) rows are fractions of 0 to 1"):
+        from_arrays("mixed", {"x": train}, test={"x": test})
+    for both in (pixels, shares, (shares > 0.5).astype(float)):  # of one scale, and black and white beside either
+        from_arrays("like", {"x": both}, test={"x": both[:9]})
+    from_arrays("bits", {"x": shares}, test={"x": (shares > 0.5).astype(np.uint8)})

@@ -259,3 +259,9 @@ def test_the_command_line_shows_the_columns(tmp_path: Path, monkeypatch: pytest.
     assert done.exit_code == 0, done.output
     done = CliRunner().invoke(app, ["evaluate", "run", "--rows", "20", "--samples", "3"])
     assert done.exit_code == 0, done.output
+
+
+def test_a_lazy_frame_is_told_to_collect() -> None:
+    for ask in (load, from_table):
+        with pytest.raises(UsageError, match=r"lazy frame has no rows before it is collected; call its \.collect\(\)"):
+            ask(frame().lazy())

@@ -164,6 +164,7 @@ def _field(name: str, arrays: Arrays, kind: Kind | None) -> tuple[Field, Sequenc
         if own.shape != shaped.shape:
             raise UsageError(f"the {split} rows of {name!r} have shape {own.shape}, but the training rows have {shaped.shape}; bring them to one shape")
         founds[split] = survey(own.apply(block) for _, block in blocks(array))
+    _refuse_unlike_scales(name, founds)
     total = survey(())
     for found in founds.values():
         total = join(total, found)
@@ -181,3 +182,14 @@ def _field(name: str, arrays: Arrays, kind: Kind | None) -> tuple[Field, Sequenc
     if highest(kind) == np.inf and max(abs(total.low), abs(total.high)) > float(np.finfo(np.float32).max):
         raise UsageError(f"field {name!r} holds values up to {max(abs(total.low), abs(total.high)):g}, too large for 32-bit numbers; rescale them")
     return column, [*shaped.notes, *(f"field {name!r}: {note}" for note in notes)]
+
+
+def _refuse_unlike_scales(name: str, founds: Mapping[str, Survey]) -> None:
+    """Raises UsageError where one split holds pixels of 0..255 or the like and another the same scaled to 0..1: each alone is legal, together they are not."""
+    levels = [s for s, f in founds.items() if f.whole and f.low >= 0 and f.high > 1]
+    shares = [s for s, f in founds.items() if not f.whole and f.low >= 0 and f.high <= 1]
+    if levels and shares:
+        high = founds[levels[0]].high
+        raise UsageError(
+            f"the {levels[0]} rows of {name!r} are whole numbers up to {high:g}, but the {shares[0]} rows are fractions of 0 to 1; bring them to one scale"
+        )

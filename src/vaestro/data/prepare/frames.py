@@ -31,13 +31,16 @@ def is_table(path: Path) -> bool:
 
 
 def is_frame(value: object) -> bool:
-    """Whether a value is a frame of polars or pandas, or of another library that narwhals knows and that is loaded."""
+    """Whether a value is a frame of polars or pandas, or of another library that narwhals knows and that is loaded; raises UsageError for a lazy one."""
     if find_spec("narwhals") is None:
         return False
     import narwhals
 
     given: Any = value
-    return isinstance(narwhals.from_native(given, eager_only=True, pass_through=True), narwhals.DataFrame)
+    frame = narwhals.from_native(given, pass_through=True)
+    if isinstance(frame, narwhals.LazyFrame):
+        raise UsageError("a lazy frame has no rows before it is collected; call its .collect() and give what that returns")
+    return isinstance(frame, narwhals.DataFrame)
 
 
 @singledispatch

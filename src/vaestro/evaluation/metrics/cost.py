@@ -110,10 +110,11 @@ def samples_per_second(subject: Subject) -> Score:
     return Score(float(timed.mean()), standard_error(timed))
 
 
+CLOCKED = "training alone, on the machine that the result names, by the clock of its budget: core seconds in an arena, elsewhere the wall clock"
 COUNTED = "matrix products and convolutions, by torch's counter of operations, divided by two"
 for name, title, unit, protocol, read in (
     ("parameters", "parameters", "numbers", "trained numbers of the model, each counted once", lambda c: c.parameters),
-    ("seconds", "training time", "seconds", "training alone, on the machine that the result names, by the clock of its budget: core seconds in an arena, elsewhere the wall clock", lambda c: c.seconds),
+    ("seconds", "training time", "seconds", CLOCKED, lambda c: c.seconds),
     ("steps", "training steps", "steps", "optimiser steps of the first player", lambda c: c.steps),
 ):
     METRICS.add(name, Metric(name, title, unit, Direction.LOWER, protocol, "counted", _read(read), frozenset({Need.COST}), group=Group.COST))
