@@ -28,7 +28,7 @@ from vaestro.training.files import read_json, write_bytes, write_json
 
 SEEDS = (0, 1, 2)
 MANY = tuple(range(10))
-HIGHER = ("recall_pca64", "precision_pca64")  # measures of which more is better; of sharpness the claim says which way
+HIGHER = ("recall_pca64", "precision_pca64", "codes_used")  # measures of which more is better; of sharpness the claim says which way
 GREY = "vae:latents=16,hidden=64"
 GAN = "gan:latents=16,hidden=64,network=mlp"
 
@@ -112,6 +112,11 @@ def sized(rows: int) -> Setting:
     return Setting("vae:latents=20,hidden=200", "mnist-dynamic", 1000, rows)
 
 
+def quantised(revive: float) -> Setting:
+    """A VQ-VAE whose rare codes are moved, or not."""
+    return Setting(f"vq_vae:codes=256,dimension=8,hidden=8x16,revive={revive}")
+
+
 def at(side: int) -> tuple[Setting, Setting]:
     """A convolutional VAE and GAN on emoji of so many pixels a side."""
     return tuple(Setting(f"{c}:network=convolutional,latents=32", "emoji-64", 2000, side=side) for c in ("vae", "gan"))  # type: ignore[return-value]
@@ -123,6 +128,7 @@ CLAIMS: dict[str, Contrast] = {
     "sharp": Contrast("samples of a VAE are less sharp than a GAN's (power at high frequencies)", less(PLAIN, RIVAL), SHARPNESS),
     "stable": Spread("training a VAE is more stable than training a GAN (ln of the variance over ten seeds)", less(PLAIN, RIVAL), "energy", MANY),
     "hybrid": Contrast("a VAE with a critic has better samples than a VAE", less(Setting("vae_gan:latents=16,hidden=8x16"), CONVOLUTIONAL), "frechet_pca64"),
+    "revival": Contrast("codes that nobody uses can be revived", less(quantised(0.03), quantised(0.0)), "codes_used"),
     "autoencoder": Contrast("a VAE generates better than an autoencoder", less(PLAIN, Setting("ae:latents=16,hidden=64")), "frechet_pca64"),
     "initialisation": Apart("runs that differ in their seed alone differ (best less worst of ten)", ((1.0, PLAIN),), "nll", MANY),
     "learning-rate": Contrast("a tenth of the learning rate costs nats at equal steps", less(PLAIN, Setting(f"{GREY},learning_rate=0.0002")), "nll"),

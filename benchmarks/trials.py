@@ -25,7 +25,7 @@ from vaestro.uses.evaluate import Protocol
 from vaestro.uses.generate import means
 from vaestro.uses.panel import scored
 
-MEASURES = ("nll", "frechet_pca64", "recall_pca64", "precision_pca64", "two_sample_pca64", "energy")
+MEASURES = ("nll", "frechet_pca64", "recall_pca64", "precision_pca64", "two_sample_pca64", "energy", "codes_used")
 SHARPNESS = "sharpness"  # measured here alone: power of samples at high spatial frequencies over that of data
 DIGITS = 4  # decimals of a row's nats that are kept
 

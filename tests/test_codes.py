@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.distributions import Categorical, Independent, OneHotCategorical, kl_divergence
 
 from vaestro import api
@@ -29,8 +30,10 @@ from vaestro.codes import (
 from vaestro.codes.books import gather, nearest
 from vaestro.conditional import Conditional
 from vaestro.core import Draw, Seen, Trace, centre, normalised, observe, penalty, prepare, replaying, run
+from vaestro.data import load
 from vaestro.data.schema import Binary, Integer, Real
 from vaestro.errors import UsageError
+from vaestro.evaluation.metrics import Subject, measure
 from vaestro.families import Bernoulli
 from vaestro.models import VAE, Coded
 from vaestro.networks import by_shape, convolutional, mlp, residual
@@ -816,3 +819,30 @@ def test_codes_that_are_drawn_are_not_exported(pictures, tmp_path):
     drawing = api.train("dvae:codes=4,hidden=6x6", pictures, steps=2, out=tmp_path / "drawing")
     with pytest.raises(UsageError, match="draws its latents at random"):
         export_onnx(drawing, tmp_path / "d.onnx")
+
+
+@pytest.mark.parametrize("call", ["vq_vae:codes=12,dimension=3,network=mlp", "rvq_vae:codes=12,dimension=3,network=mlp", "dvae:codes=5,network=mlp"])
+def test_codes_in_use_and_their_perplexity_are_those_of_all_rows(call):
+    data = load("digits-dynamic")
+    recipe = parse(call).cook(data.schema, 0)
+    x = torch.from_numpy(np.array(data.split("test").arrays["x"][:90]) > 127).float()
+
+    def measured(rows: Tensor) -> dict:
+        subject = Subject(recipe.model, lambda: ({"x": part} for part in rows.split(40)), data.schema["x"])
+        return measure(["codes_used", "perplexity"], subject).scores
+
+    found = measured(x)
+    with torch.no_grad():
+        posterior = next(iter(recipe.model.eval()({"x": x}).latents.values())).posterior
+    counts = usage(posterior).double()
+    f = counts / counts.sum(1, keepdim=True)
+    assert found["codes_used"].value == pytest.approx(float((counts > 0.5).double().mean()))
+    assert found["perplexity"].value == pytest.approx(float(torch.special.entr(f).sum(1).exp().mean()), rel=1e-6)
+    assert all(0 <= s.error < math.inf for s in found.values())
+    assert all(math.isnan(s.error) for s in measured(x[:20]).values())  # one block: nothing can be left out
+
+
+def test_a_model_without_codes_has_none_in_use():
+    data = load("digits-dynamic")
+    subject = Subject(parse("vae:hidden=8,latents=2").cook(data.schema, 0).model, lambda: iter([{"x": torch.zeros(3, 1, 8, 8)}]), data.schema["x"])
+    assert "has no codes" in measure(["codes_used"], subject).refused["codes_used"]

@@ -3,6 +3,7 @@
 from vaestro.evaluation.metrics import (
     annealing,
     audit,
+    books,
     classes,
     clustering,
     cost,
@@ -34,7 +35,7 @@ from vaestro.evaluation.metrics.two_sample import two_sample
 from vaestro.evaluation.metrics.vendi import vendi
 
 FILES = (  # read for what they register
-    annealing, audit, classes, clustering, cost, dci, density, disentanglement, honesty, interventions, modes, neighbourhoods, pictures, probes, rates,
+    annealing, audit, books, classes, clustering, cost, dci, density, disentanglement, honesty, interventions, modes, neighbourhoods, pictures, probes, rates,
     reconstruction, separation, sets, values,
 )  # fmt: skip
 
