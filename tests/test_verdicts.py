@@ -163,6 +163,18 @@ def test_what_is_worth_its_cost_is_better_than_all_that_is_cheaper():
     assert [x.call for x in thrift(make(of, "quick", keeps)).front] == ["vae", "iwae"]  # what keeps the training rows has no parameters, and is not cheap
 
 
+def test_an_entry_whose_seeds_are_all_over_is_not_the_thrifty_choice():
+    of = rules(3, ("nll", "seconds"))
+    sets = {"seconds": (30.0, 0.0)}
+    means = {"vae": 80.0, "vamp": 80.001, "ae": 90.0, "gmm_prior": 95.0, "ppca": 150.0}
+    steady = several(of, {call: (nll, sets) for call, nll in means.items()})
+    wild = [entered("iwae", seed, of, nll, seconds=(5.0, 0.0)) for seed, nll in zip(of.tier("quick").seeds, (81.0, 200.0, 320.0), strict=True)]
+    board = make(of, "quick", [*steady, *wild])
+    assert next(x for x in board.ranked if x.call == "iwae").rank_low == 1  # nothing is significantly better
+    assert thrift(board).unbeaten.call == "vae"
+    assert "nor leads by more than the" in told(board, [*steady, *wild], "cost")
+
+
 def test_nothing_is_concluded_from_one_entry_or_without_a_finished_one():
     of = rules()
     lone = field(2, {"vae": 80.0}, of)

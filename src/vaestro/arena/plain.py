@@ -115,7 +115,8 @@ def _worth(made: Board, saved: Thrift) -> list[str]:
     """The answer on cost."""
     column, head = made.column(saved.metric), made.column(made.headline)
     cost = {x.call: f"{number(round(x.values[saved.metric].mean, 2))} {column.unit}" for x in made.ranked}
-    found = [f"{saved.unbeaten.call}: {cost[saved.unbeaten.call]} ({column.title}), the least of the entries that nothing beats by {head.title}."]
+    near = "" if made.detectable is None else f", nor leads by more than the {number(made.detectable, made.detectable)} {head.unit} that this board would find"
+    found = [f"{saved.unbeaten.call}: {cost[saved.unbeaten.call]} ({column.title}), the least of the entries that nothing beats by {head.title}{near}."]
     steps = "; ".join(f"{x.call} ({cost[x.call]}, {cell(x.values[made.headline])} {head.unit})" for x in saved.front)
     if len(saved.front) > 1:
         found.append(f"Worth their cost, each significantly better than every cheaper one of this list: {steps}.")

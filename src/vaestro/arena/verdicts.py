@@ -140,7 +140,7 @@ class Thrift(NamedTuple):
 
     metric: str
     front: tuple[Line, ...]
-    unbeaten: Line  # the cheapest of those that nothing beats
+    unbeaten: Line  # the cheapest of those that nothing beats, nor leads by more than the board would find
 
 
 def thrift(made: Board) -> Thrift | None:
@@ -153,13 +153,21 @@ def thrift(made: Board) -> Thrift | None:
     if name is None:
         return None
     cheap = sorted((x for x in made.ranked if name != "parameters" or x.values[name].mean > 0), key=lambda x: (x.values[name].mean, x.rank))
-    if len(cheap) < 2 or all(x.rank_low != 1 for x in cheap):
+    good = _good(made, cheap)
+    if len(cheap) < 2 or not good:
         return None
     front: list[Line] = []
     for line in cheap:
         if all((line.call, x.call) in made.better for x in front):
             front.append(line)
-    return Thrift(name, tuple(front), next(x for x in cheap if x.rank_low == 1))
+    return Thrift(name, tuple(front), good[0])
+
+
+def _good(made: Board, lines: Sequence[Line]) -> list[Line]:
+    """Those that may be the best, in their order: nothing beats them, and no mean is better by more than the board would find; seeds all over beat nothing."""
+    losses = {x.call: METRICS[made.headline].direction.loss(x.values[made.headline].mean) for x in made.ranked}
+    reach = min(losses.values(), default=0.0) + (math.inf if made.detectable is None else made.detectable)
+    return [x for x in lines if x.rank_low == 1 and losses[x.call] <= reach]
 
 
 def _costs(made: Board) -> list[str]:
