@@ -140,7 +140,8 @@ def table(found: dict[str, Any]) -> str:
     lines = [
         "# Few labels, clusters, characters never seen",
         "",
-        f"`python benchmarks/few_labels.py`, {found['date']}, {found['machine']}. Small trainings: {found['steps']:,} steps of 128 rows each where no more are said, three seeds;",
+        f"`python benchmarks/few_labels.py`, {found['date']}, {found['machine']}. Small trainings: {found['steps']:,} steps of 128 rows,",
+        "or as many as are said, three seeds;",
         f"{found['test_rows']:,} test rows; {found['draws']} draws of labels. Shares that are right, with 95 % intervals: of models over",
         "seeds, of classical rows over draws and rows.",
         "Recipes: " + ", ".join(f"`{call}`" for call in found["recipes"]) + ".",

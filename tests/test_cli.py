@@ -397,6 +397,8 @@ def test_lists_and_cards_name_everything(here: Path) -> None:
     assert "importance sampling" in done("show", "nll")
     assert [set(json.loads(done("list", group, "--json"))) for group in ("priors", "data")] == [{"recipes"}, {"data"}]
     assert "iwae" not in done("list", "priors") and "vamp" in done("list", "priors")
+    own = json.loads(done("show", str(Path(__file__).parents[1] / "results" / "mnist-dynamic-standard"), "--json"))
+    assert (own["is"], own["name"]) == ("challenge", "mnist-dynamic") and own["tier standard"].endswith("also enters gan")
     both = json.loads(done("show", "digits-dynamic", "--json"))
     assert (both["is"], both["challenge"]["is"]) == ("data", "challenge")
     told = json.loads(done("data", "show", "digits", "--json"))

@@ -20,7 +20,7 @@ def list_all(group: Group = None, own: Own = None, as_json: Json = False) -> Non
 
 
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe, a part such as a likelihood, a data set or a challenge.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe, a part such as a likelihood, a data set or a challenge, your own by its folder.")],
     own: Own = None,
     as_json: Json = False,
 ) -> None:

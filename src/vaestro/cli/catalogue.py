@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from annotated_types import Ge, Gt, Le, Lt
 
 from vaestro.arena import CHALLENGES
-from vaestro.cli.challenges import challenge_card, challenge_rows
+from vaestro.cli.challenges import challenge_card, challenge_rows, is_challenge
 from vaestro.data.listing import source_card, sources
 from vaestro.data.sources import SOURCES
 from vaestro.errors import UsageError, did_you_mean
@@ -112,7 +112,7 @@ def catalogue(group: str | None = None) -> dict[str, list[dict[str, Any]]]:
 
 
 def card(name: str) -> dict[str, Any]:
-    """All that is known of a recipe, a part, a prior to fit, a measure, data or a challenge; `is` says which.
+    """All that is known of a recipe, a part, a prior to fit, a measure, data or a challenge, one's own by its path; `is` says which.
 
     A second thing of that name stands under its own kind. Raises UsageError, with 'did you mean', for a stranger.
     """
@@ -129,5 +129,7 @@ def card(name: str) -> dict[str, Any]:
     found = [{"is": what, **make(wanted)} for what, names, make in shelves if wanted in names]
     if found:
         return found[0] | {other["is"]: other for other in found[1:]}
+    if is_challenge(name):
+        return {"is": "challenge", **challenge_card(name)}
     every = sorted({n for _, names, _ in shelves for n in names})
     raise UsageError(f"there is no recipe, part, data set or challenge called {name!r}{did_you_mean(name, every)}")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from vaestro.arena import CHALLENGES, load_challenge
+from vaestro.arena.challenge import FILE
 from vaestro.arena.folder import ARENA
 from vaestro.errors import UsageError
 
@@ -13,9 +14,8 @@ ARENAS = Path("arena")
 def challenge_card(name: str) -> dict[str, Any]:
     """All that is known of a challenge: what it is, its data, its headline rule, metrics, entrants and tiers."""
     rules = load_challenge(name).rules
-    tiers = {
-        n: f"{t.label}: {len(t.seeds)} seeds, {_budget(t.seconds, t.steps)} a run, {t.rows:,} rows x {t.samples:,} samples" for n, t in rules.tiers.items()
-    }
+    tiers = {n: f"{t.label}: {len(t.seeds)} seeds, {_budget(t.seconds, t.steps)} a run, {t.rows:,} rows x {t.samples:,} samples" + (
+        f"; also enters {', '.join(t.entrants)}" if t.entrants else "") for n, t in rules.tiers.items()}  # fmt: skip
     return {
         "name": rules.name,
         "title": rules.title,
@@ -28,6 +28,12 @@ def challenge_card(name: str) -> dict[str, Any]:
         "published": [f"{p.name}: {p.value:g} {p.unit} ({p.source})" for p in rules.published],
         **{f"tier {n}": text for n, text in tiers.items()},
     }
+
+
+def is_challenge(path: str) -> bool:
+    """Whether a path is a folder with a `challenge.toml`, or such a file."""
+    place = Path(path).expanduser()
+    return (place / FILE).is_file() or (place.suffix == ".toml" and place.is_file())
 
 
 def _budget(seconds: float | None, steps: int | None) -> str:
