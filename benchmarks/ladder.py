@@ -27,6 +27,8 @@ from vaestro.uses.rows.pictures import grid
 CHALLENGE = "mnist-grey"
 PICTURE = Path("docs/pictures/ladder.png")
 SHOWN = 10  # pictures of each kind in a row
+MARGIN, HEADING, GAP = 24, 18, 16  # pixels
+MEASURED = {"bits_per_dim": 3, "frechet_judge": 1, "blur": 3, "density_judge": 2, "coverage_judge": 2, "steps": 0}  # and how many digits
 HEADS = ("rung", "what changed", "call", "bits/dim", "Frechet (judge)", "blur (1 is as sharp as the data)", "density", "coverage", "steps")
 
 
@@ -54,7 +56,7 @@ LADDER = (
 def lines(out: Path) -> Iterator[str]:
     """The page."""
     made = board(out)
-    found = {line.call: cells(line) | {"blur": line.values.get("blur")} for line in made.lines}
+    found = {line.call: cells(line, MEASURED) for line in made.lines}
     yield "# Sharper images, one change at a time\n"
     yield f"Made by `make ladder`: {CHALLENGE}, {made.label}. {about()['date']}, {about()['machine']}, no GPU. These runs only: the intervals are over rows.\n"
     yield f"| {' | '.join(HEADS)} |\n{'|---' * len(HEADS)}|"
@@ -63,29 +65,29 @@ def lines(out: Path) -> Iterator[str]:
         if row is None:
             yield f"| {i} | {rung.change} | `{rung.call}` | not run | | | | | |"
             continue
-        blur = "none" if row["blur"] is None else f"{row['blur'].mean:.2f}"
-        shown = [cell(row, "bits_per_dim", 3), cell(row, "frechet_judge", 1), blur, cell(row, "density_judge", 2), cell(row, "coverage_judge", 2)]
-        shown.append(cell(row, "steps", 0))
+        shown = [cell(row, metric, digits) for metric, digits in MEASURED.items()]
         yield f"| {i} | {rung.change} | `{rung.call}` | {' | '.join(shown)} |"
 
 
 def picture(out: Path) -> Image.Image:
-    """A strip a rung: reconstructions, then samples, of its first seed."""
+    """A strip a rung: reconstructions of test rows, then samples, of its first seed."""
     strips = []
     for line in board(out).lines:
         rung = next((i for i, r in enumerate(LADDER) if str(parse(r.call)) == line.call), None)
         file = out / "results" / f"{line.ids[0]}.show.npz"
         if rung is not None and file.exists():
             with np.load(file, allow_pickle=False) as show:
-                both = np.concatenate([show["reconstructions"][:SHOWN], show["samples"][:SHOWN]])
-            strips.append((rung, grid(torch.from_numpy(both).float() / 255, 2 * SHOWN)))
+                strips.append((rung, [grid(torch.from_numpy(show[k][:SHOWN]).float() / 255, SHOWN) for k in ("reconstructions", "samples")]))
     strips.sort(key=lambda pair: pair[0])
-    sheet = Image.new("L", (strips[0][1].width + 24, sum(s.height for _, s in strips)), 255)
-    pen, top = ImageDraw.Draw(sheet), 0
-    for rung, strip in strips:
-        pen.text((8, top + strip.height // 2 - 6), str(rung), fill=0)
-        sheet.paste(strip, (24, top))
-        top += strip.height
+    width, height = strips[0][1][0].size
+    sheet = Image.new("L", (MARGIN + 2 * width + GAP, HEADING + len(strips) * height), 255)
+    pen = ImageDraw.Draw(sheet)
+    for number, title in enumerate(("test rows, given back", "samples")):
+        left = MARGIN + number * (width + GAP)
+        pen.text((left, 3), title, fill=0)
+        for place, (rung, pair) in enumerate(strips):
+            sheet.paste(pair[number], (left, HEADING + place * height))
+            pen.text((8, HEADING + place * height + height // 2 - 6), str(rung), fill=0)
     return sheet
 
 

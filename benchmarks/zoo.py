@@ -9,7 +9,7 @@ The runs are an arena (tier `zoo`) in `--out`/zoo-CHALLENGE. The rows also go in
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,10 @@ def home(name: str) -> str | None:
     return next((challenge for challenge, kind in CHALLENGES.items() if kind in RECIPES[name].fits and name not in PAIRED), None)
 
 
-def cells(line: Line) -> dict[str, Any]:
+def cells(line: Line, shown: Collection[str] = SHOWN) -> dict[str, Any]:
     """The numbers of a line, means with their intervals, and the reasons for those that are lacking."""
-    found = {n: {"mean": v.mean, "low": v.low, "high": v.high} for n, v in line.values.items() if n in SHOWN}
-    return {"values": found, "none": {n: why for n, why in line.none.items() if n in SHOWN}, "state": line.state, "reasons": list(line.reasons)}
+    found = {n: {"mean": v.mean, "low": v.low, "high": v.high} for n, v in line.values.items() if n in shown}
+    return {"values": found, "none": {n: why for n, why in line.none.items() if n in shown}, "state": line.state, "reasons": list(line.reasons)}
 
 
 def rows_of(made: Board) -> dict[str, dict[str, Any]]:
