@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,15 @@ def interrupting(what: Callable[..., Any], at: int) -> Callable[..., Any]:
     return called
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C is heard, also where the tests were started as a job in the background, to which shells have it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize(
     ("call", "owner", "name", "at"),
     [
@@ -88,6 +97,7 @@ def test_ctrl_c_at_any_moment_leaves_a_whole_step(tmp_path: Path, monkeypatch: p
     assert logs[0] == logs[1]
 
 
+@pytest.mark.usefixtures("heard")
 def test_a_second_ctrl_c_does_not_wait_and_leaves_the_last_whole_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained(tmp_path / "whole", TWO_PLAYERS, 9)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
