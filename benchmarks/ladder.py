@@ -82,12 +82,14 @@ def picture(out: Path) -> Image.Image:
     width, height = strips[0][1][0].size
     sheet = Image.new("L", (MARGIN + 2 * width + GAP, HEADING + len(strips) * height), 255)
     pen = ImageDraw.Draw(sheet)
-    for number, title in enumerate(("test rows, given back", "samples")):
-        left = MARGIN + number * (width + GAP)
+    lefts = (MARGIN, MARGIN + width + GAP)
+    for left, title in zip(lefts, ("test rows, given back", "samples"), strict=True):
         pen.text((left, 3), title, fill=0)
-        for place, (rung, pair) in enumerate(strips):
-            sheet.paste(pair[number], (left, HEADING + place * height))
-            pen.text((8, HEADING + place * height + height // 2 - 6), str(rung), fill=0)
+    for place, (rung, pair) in enumerate(strips):
+        top = HEADING + place * height
+        pen.text((8, top + height // 2 - 6), str(rung), fill=0)
+        for left, strip in zip(lefts, pair, strict=True):
+            sheet.paste(strip, (left, top))
     return sheet
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from vaestro.arena import CHALLENGES, load_challenge
-from vaestro.arena.challenge import FILE
+from vaestro.arena.challenge import FILE, Tier
 from vaestro.arena.folder import ARENA
 from vaestro.errors import UsageError
 
@@ -14,8 +14,6 @@ ARENAS = Path("arena")
 def challenge_card(name: str) -> dict[str, Any]:
     """All that is known of a challenge: what it is, its data, its headline rule, metrics, entrants and tiers."""
     rules = load_challenge(name).rules
-    tiers = {n: f"{t.label}: {len(t.seeds)} seeds, {_budget(t.seconds, t.steps)} a run, {t.rows:,} rows x {t.samples:,} samples" + (
-        f"; also enters {', '.join(t.entrants)}" if t.entrants else "") for n, t in rules.tiers.items()}  # fmt: skip
     return {
         "name": rules.name,
         "title": rules.title,
@@ -26,7 +24,7 @@ def challenge_card(name: str) -> dict[str, Any]:
         "metrics": list(rules.metrics),
         "entrants": list(rules.entrants),
         "published": [f"{p.name}: {p.value:g} {p.unit} ({p.source})" for p in rules.published],
-        **{f"tier {n}": text for n, text in tiers.items()},
+        **{f"tier {name}": _tier(tier) for name, tier in rules.tiers.items()},
     }
 
 
@@ -34,6 +32,11 @@ def is_challenge(path: str) -> bool:
     """Whether a path is a folder with a `challenge.toml`, or such a file."""
     place = Path(path).expanduser()
     return (place / FILE).is_file() or (place.suffix == ".toml" and place.is_file())
+
+
+def _tier(tier: Tier) -> str:
+    told = f"{tier.label}: {len(tier.seeds)} seeds, {_budget(tier.seconds, tier.steps)} a run, {tier.rows:,} rows x {tier.samples:,} samples"
+    return f"{told}; also enters {', '.join(tier.entrants)}" if tier.entrants else told
 
 
 def _budget(seconds: float | None, steps: int | None) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from vaestro.core import Batch, Model, Trace, content, normalised
 from vaestro.data.schema import Field
 from vaestro.errors import UsageError, VaestroError
-from vaestro.evaluation.scope import chunked, count, device_of, evaluating, forked, seeded, slice_rows
+from vaestro.evaluation.scope import chunked, count, device_of, evaluating, forked, no_rows, seeded, slice_rows
 from vaestro.families.base import is_bound
 from vaestro.seeds import mix, reseed
 
@@ -175,7 +175,7 @@ def importance(
         stream = (b for b in seeded(batches, seed) if count(b))
         first = next(stream, None)
         if first is None:
-            raise UsageError(f"there are no rows to score {name} on; give at least one batch with a row")
+            raise no_rows(name)
         torch.manual_seed(seed)
         trace = model(slice_rows(first, 0, 1), 1)
         _refuse_unnormalised(trace, name)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vaestro.core import Batch, Seen, Value
 from vaestro.data.rows import order
+from vaestro.errors import UsageError
 from vaestro.memory import keep_freed_memory
 from vaestro.seeds import mix
 
@@ -68,6 +69,11 @@ def count(batch: Batch) -> int:
     """Rows in a batch."""
     first = next(iter(batch.values()))
     return len(first if isinstance(first, Tensor) else first.value)
+
+
+def no_rows(name: str) -> UsageError:
+    """What is wrong where there is nothing to score `name` on."""
+    return UsageError(f"there are no rows to score {name} on; give at least one batch with a row")
 
 
 def _join(parts: list[Value]) -> Value:

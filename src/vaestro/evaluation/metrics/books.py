@@ -10,32 +10,32 @@ from vaestro.codes import Usage, used_in
 from vaestro.errors import UsageError
 from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score, jackknife
 from vaestro.evaluation.metrics.subject import Subject, central
-from vaestro.evaluation.scope import count, device_of, evaluating, forked, seeded, slice_rows
+from vaestro.evaluation.scope import chunked, device_of, evaluating, forked, no_rows, seeded, slice_rows
 from vaestro.seeds import mix, reseed
 
 BLOCK = 25  # rows that the jackknife keeps or leaves out together
 GROUPS = 10
+CODES = "use of codes"  # both scores, made at the first asking for either
 
 
 def _counts(subject: Subject) -> Tensor:
     """How often some rows at a time use each code, [blocks, books, K]; raises UsageError for a model without codes and where there are no rows."""
     found = []
     with forked(device_of(subject.model)), evaluating(subject.model):
-        for number, batch in enumerate(seeded(subject.rows(), subject.seed)):
+        for number, (batch, real) in enumerate(chunked(seeded(subject.rows(), subject.seed), BLOCK)):
             reseed(mix(subject.seed, number, 9), device_of(subject.model))
-            for start in range(0, count(batch), BLOCK):
-                used = used_in(central(subject.model, slice_rows(batch, start, start + BLOCK)))
-                if used is None:
-                    raise UsageError(f"{subject.name} has no codes, or books of different sizes, so there is no share of codes to tell; read active_units")
-                found.append(used.double().cpu())
+            used = used_in(central(subject.model, slice_rows(batch, 0, real)))
+            if used is None:
+                raise UsageError(f"{subject.name} has no codes, or books of different sizes, so there is no share of codes to tell; read active_units")
+            found.append(used.double().cpu())
     if not found:
-        raise UsageError(f"there are no rows to score {subject.name} on; give at least one batch with a row")
+        raise no_rows(subject.name)
     return torch.stack(found)
 
 
 def _scores(subject: Subject) -> tuple[Score, Score]:
     """`codes_used` and `perplexity` of all rows, with errors by the jackknife over groups of rows; NaN where there are too few rows to leave some out."""
-    counts = subject.once("counts of codes", lambda: _counts(subject))
+    counts = _counts(subject)
 
     def both(kept: np.ndarray, _: np.ndarray) -> np.ndarray:
         return np.array([float(v) for v in Usage.of(counts[kept].sum(0))])
@@ -48,7 +48,7 @@ def _scores(subject: Subject) -> tuple[Score, Score]:
 
 def codes_used(subject: Subject) -> Score:
     """The share of all codes that the rows use at least once, over all books of a quantiser; raises UsageError for a model without codes."""
-    return _scores(subject)[0]
+    return subject.once(CODES, lambda: _scores(subject))[0]
 
 
 def perplexity(subject: Subject) -> Score:
@@ -56,7 +56,7 @@ def perplexity(subject: Subject) -> Score:
 
     Raises UsageError for a model without codes.
     """
-    return _scores(subject)[1]
+    return subject.once(CODES, lambda: _scores(subject))[1]
 
 
 for found in (

@@ -19,7 +19,7 @@ from vaestro.evaluation.judge import Features
 from vaestro.evaluation.likelihood import Likelihood, Rows, importance
 from vaestro.evaluation.metrics.held import Held, fixed_rows
 from vaestro.evaluation.metrics.spectrum import high_power
-from vaestro.evaluation.scope import chunked, count, device_of, each, evaluating, forked, seeded, slice_rows
+from vaestro.evaluation.scope import chunked, count, device_of, each, evaluating, forked, no_rows, seeded, slice_rows
 from vaestro.families.base import is_discrete
 from vaestro.progress import tell
 from vaestro.seeds import mix, reseed
@@ -149,7 +149,7 @@ class Subject:
         with forked(device_of(self.model)):
             batches = [b for b in seeded(self.rows(), self.seed) if count(b)]
         if not batches:
-            raise UsageError(f"there are no rows to score {self.name} on; give at least one batch with a row")
+            raise no_rows(self.name)
         rows = next(iter(chunked(batches, sum(map(count, batches)))))[0]
         index = fixed_rows(count(rows), most)
         return {n: each(v, lambda t: t[index.to(t.device)]) for n, v in rows.items()}

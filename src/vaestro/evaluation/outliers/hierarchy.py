@@ -8,7 +8,7 @@ from vaestro.errors import UsageError
 from vaestro.evaluation.likelihood import Chunk, Rows
 from vaestro.evaluation.metrics.subject import Subject
 from vaestro.evaluation.outliers.base import OUTLIER_SCORES, OutlierScore
-from vaestro.evaluation.scope import chunked, count, device_of, evaluating, forked, seeded
+from vaestro.evaluation.scope import chunked, count, device_of, evaluating, forked, no_rows, seeded
 from vaestro.seeds import mix, reseed
 
 
@@ -39,7 +39,7 @@ def hierarchical_ratio(rows: Subject, usual: Subject) -> Rows:
     with forked(device), evaluating(rows.model):
         first = next((b for b in seeded(rows.rows(), rows.seed) if count(b)), None)
         if first is None:
-            raise UsageError(f"there are no rows to score {rows.name} on; give at least one batch with a row")
+            raise no_rows(rows.name)
         from_above(rows.model, first, 1)
         chunk = Chunk.fitting(samples, rows.field.size)
         for number, (batch, real) in enumerate(chunked(seeded(rows.rows(), rows.seed), chunk.rows)):

@@ -14,7 +14,7 @@ from vaestro.errors import UsageError
 from vaestro.evaluation.likelihood import Rows
 from vaestro.evaluation.metrics.subject import Subject
 from vaestro.evaluation.outliers.base import OUTLIER_SCORES, OutlierScore
-from vaestro.evaluation.scope import at_rest, chunked, count, device_of, forked, seeded
+from vaestro.evaluation.scope import at_rest, chunked, count, device_of, forked, no_rows, seeded
 from vaestro.models.refined import usable
 from vaestro.progress import tell
 from vaestro.seeds import mix, reseed
@@ -146,7 +146,7 @@ def regret(rows: Subject, usual: Subject) -> Rows:
             parts.append(regrets(rows.model, batch, mix(rows.seed, number, 6), name=rows.name)[:real].cpu().numpy())
     tell("likelihood regret", 1.0)
     if not parts:
-        raise UsageError(f"there are no rows to score {rows.name} on; give at least one batch with a row")
+        raise no_rows(rows.name)
     return np.concatenate(parts)
 
 
