@@ -1,6 +1,6 @@
 """Seconds to 90, 89 and 88 nats: the same MLP VAE under every optimiser, each at the best of three rates.
 
-    python benchmarks/optimizers.py                 # about an hour and a half on two cores
+    python benchmarks/optimizers.py                 # about an hour and a half on two cores; stopped, it goes on from where it was
     python benchmarks/optimizers.py --limit 20      # a shrunken trial
 
 The rate of each optimiser is chosen by validation nats with one seed and a fraction of the time; then it is trained with other seeds until it reaches the
@@ -12,6 +12,8 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from vaestro.evaluation.likelihood import importance
 from vaestro.optimizers import OPTIMIZERS
 from vaestro.recipes import parse
 from vaestro.training.budget import core
+from vaestro.training.files import read_json, write_json
 from vaestro.training.loop import Loop
 from vaestro.uses.evaluate import fixed_rows
 
@@ -48,6 +51,11 @@ class Trial:
         """The recipe call."""
         return f"{NET},optimizer={self.optimizer},learning_rate={self.rate}"
 
+    @property
+    def file(self) -> str:
+        """Where its curve is kept."""
+        return f"{self.optimizer}-{self.rate:g}-{self.seed}-{self.limit:g}.json"
+
 
 def looks(trial: Trial) -> Iterator[tuple[float, float]]:
     """Core seconds of training so far, and validation nats by importance sampling."""
@@ -71,13 +79,18 @@ def looks(trial: Trial) -> Iterator[tuple[float, float]]:
         yield spent, -found.mean
 
 
-def train(trial: Trial) -> list[tuple[float, float]]:
-    """The looks of a trial, to the last target or to its limit."""
+def train(trial: Trial, folder: Path) -> list[tuple[float, float]]:
+    """The looks of a trial, to the last target or to its limit; read from the folder if they were kept there."""
+    path = folder / trial.file
+    if path.exists():
+        return [(spent, nats) for spent, nats in read_json(path)["looks"]]
     found = []
     for look in looks(trial):
         found.append(look)
         if look[1] <= TARGETS[-1] or not math.isfinite(look[1]):
             break
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"call": trial.call, "seed": trial.seed, "looks": found})
     return found
 
 
@@ -92,13 +105,15 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=300.0, help="core seconds of one training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--runs", type=Path, default=Path("runs/optimizers"), help="where the curves of single trainings are kept")
     arguments = parser.parse_args()
+    raced = partial(train, folder=arguments.runs)
     with ProcessPoolExecutor(arguments.jobs) as pool:
         choices = [Trial(name, rate, 100, arguments.limit / 5) for name in OPTIMIZERS for rate in RATES.get(name, ADAM_RATES)]
-        ends = {t: curve[-1][1] for t, curve in zip(choices, pool.map(train, choices), strict=True)}
+        ends = {t: curve[-1][1] for t, curve in zip(choices, pool.map(raced, choices), strict=True)}
         best = {name: min((t for t in choices if t.optimizer == name), key=lambda t: (math.isnan(ends[t]), ends[t])).rate for name in OPTIMIZERS}
         races = [Trial(name, best[name], seed, arguments.limit) for seed in range(arguments.seeds) for name in OPTIMIZERS]
-        curves = dict(zip(races, pool.map(train, races), strict=True))
+        curves = dict(zip(races, pool.map(raced, races), strict=True))
     protocol = f"{NET}, batch 128, {ROWS:,} validation rows of {DATA} x {SAMPLES} importance samples, one thread; core seconds of steps, looked at every 12 %"
     tried = {name: {f"{t.rate:g}": round(ends[t], 2) for t in choices if t.optimizer == name} for name in OPTIMIZERS}
     rows: dict[str, Any] = {}
