@@ -34,7 +34,8 @@ from vaestro.plays.pairs import AVERAGES
 from vaestro.posteriors import POSTERIORS
 from vaestro.posteriors.geometric import SPHERICAL
 from vaestro.priors import PRIORS
-from vaestro.priors.fitted import COVARIANCES, FITTED
+from vaestro.priors.fitted import FITTED
+from vaestro.priors.mixtures import COVARIANCES
 from vaestro.recipes import RECIPES, parse
 from vaestro.recipes import files as own
 from vaestro.recipes.bounds import LAWS

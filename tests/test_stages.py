@@ -177,7 +177,7 @@ def test_a_plain_autoencoder_gets_a_sampler_and_no_density(tmp_path: Path) -> No
 
 
 def test_vade_starts_from_a_fitted_mixture(first: Run, tmp_path: Path) -> None:
-    fit_prior(first, "gmm:components=3,covariance=diagonal", out=tmp_path / "fitted")
+    fit_prior(first, "gmm:components=3", out=tmp_path / "fitted")
     clustered = vaestro.train("vade:components=3,latents=4,hidden=32,settle=0.0", "digits-dynamic", steps=2, out=tmp_path / "vade", start=tmp_path / "fitted")
     assert clustered.about["status"] == "done"
 

@@ -4,7 +4,7 @@ import functools
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import singledispatch
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
@@ -14,14 +14,13 @@ from torch.distributions import Distribution, Independent, ReshapeTransform, Tra
 
 from vaestro.data.schema import Field, Shape
 from vaestro.errors import UsageError
-from vaestro.families.base import FLOOR, is_discrete, unpositive
+from vaestro.families.base import FLOOR, is_discrete
 from vaestro.flows import Flow, Rescale
 from vaestro.priors.base import StandardNormal
-from vaestro.priors.mixtures import DiagonalMixture, FullMixture, GaussianMixture
+from vaestro.priors.mixtures import COVARIANCES, Covariance, DiagonalMixture, FullMixture, GaussianMixture
 from vaestro.registry import Registry
 
 Descend: TypeAlias = Callable[[nn.Module], dict[str, Any]]  # maximum likelihood by gradients; says how it went
-Covariance: TypeAlias = Callable[[int, int], nn.Module]
 
 
 class Latents(NamedTuple):
@@ -120,11 +119,6 @@ def over_vectors(build: Callable[..., nn.Module]) -> Fitted:
     return fitted
 
 
-COVARIANCES: Registry[Covariance] = Registry("covariance")
-COVARIANCES.add("full", FullMixture)
-COVARIANCES.add("diagonal", GaussianMixture)
-
-
 def gmm(latents: int, posterior: nn.Module, field: Field, components: int = 10, covariance: Annotated[Covariance, COVARIANCES] = FullMixture) -> nn.Module:
     """A mixture of `components` Gaussians with `full` or `diagonal` covariances, by expectation maximisation (scikit-learn)."""
     return covariance(latents, components)
@@ -196,17 +190,9 @@ def _(prior: Kde, rows: Tensor, held: Tensor, descend: Descend) -> dict[str, Any
 @fit.register(FullMixture)
 @torch.no_grad()
 def _(prior: GaussianMixture | FullMixture, rows: Tensor, held: Tensor, descend: Descend) -> dict[str, Any]:
-    full = isinstance(prior, FullMixture)
-    found = expectation_maximisation(rows, len(prior.logits), "full" if full else "diag")
-    numbers: Mapping[str, Tensor] = {n: torch.from_numpy(getattr(found, f"{n}_")).to(prior.loc) for n in ("weights", "means")}
-    prior.logits.copy_(numbers["weights"].clamp(min=1e-30).log())
-    prior.loc.copy_(numbers["means"])
-    covariance = torch.from_numpy(found.covariances_)
-    if full:
-        triangle = torch.linalg.cholesky(covariance)
-        prior.raw_scale.copy_(triangle.tril(-1) + unpositive(triangle.diagonal(dim1=1, dim2=2)).diag_embed())
-    else:
-        prior.raw_scale.copy_(unpositive(covariance.sqrt()))
+    found = expectation_maximisation(rows, len(prior.logits), "full" if isinstance(prior, FullMixture) else "diag")
+    weights, means, covariances = (torch.from_numpy(a).to(rows.device) for a in (found.weights_, found.means_, found.covariances_))
+    prior.become(weights.clamp(min=1e-30), means, covariances)
     return {"iterations": int(found.n_iter_), "converged": bool(found.converged_)}
 
 

@@ -1,8 +1,9 @@
 """Mixtures of Gaussians as priors: free ones, and the posterior at learnt pseudo-inputs."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import singledispatch
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,11 @@ from torch.distributions import Categorical, Distribution, Independent, MixtureS
 from vaestro.core import prepare
 from vaestro.data.schema import Count, Field, Real, Table
 from vaestro.errors import UsageError
-from vaestro.families.base import Sizes, positive, precise
+from vaestro.families.base import FLOOR, Sizes, positive, precise, unpositive
 from vaestro.priors.base import PRIORS
+from vaestro.registry import Registry
+
+LEAST = 4 * FLOOR**2  # the least variance that a mixture takes over: of twice the least scale that `positive` gives
 
 
 class DiagonalMixture(Distribution):
@@ -93,6 +97,23 @@ class GaussianMixture(nn.Module):
         """The mixture, of batch shape ()."""
         return DiagonalMixture(self.logits, self.loc, positive(self.raw_scale))
 
+    @property
+    def covariance(self) -> Tensor:
+        """Of each component the diagonal of its covariance, the rest being 0: [components, latents]."""
+        return positive(self.raw_scale).square()
+
+    @staticmethod
+    def outer(z: Tensor) -> Tensor:
+        """The diagonal of z z^T for each row of `z`, [n, latents]."""
+        return z.square()
+
+    @torch.no_grad()
+    def become(self, weight: Tensor, mean: Tensor, covariance: Tensor, least: float = LEAST) -> None:
+        """Take these weights, means and covariances, no variance below `least`."""
+        self.logits.copy_(weight.log())
+        self.loc.copy_(mean)
+        self.raw_scale.copy_(unpositive(covariance.clamp(min=least).sqrt()))
+
 
 class FullMixture(nn.Module):
     """A learnt mixture of Gaussians with full covariances over [latents]: sum_k softmax(logits)_k N(loc_k, L_k L_k^T); nats.
@@ -109,9 +130,37 @@ class FullMixture(nn.Module):
 
     def forward(self) -> Distribution:
         """The mixture, of batch shape ()."""
-        triangle = self.raw_scale.tril(-1) + positive(self.raw_scale.diagonal(dim1=1, dim2=2)).diag_embed()
-        parts = MultivariateNormal(self.loc, scale_tril=triangle, validate_args=False)
+        parts = MultivariateNormal(self.loc, scale_tril=self._triangle(), validate_args=False)
         return MixtureSameFamily(Categorical(logits=self.logits, validate_args=False), parts, validate_args=False)
+
+    def _triangle(self) -> Tensor:
+        return self.raw_scale.tril(-1) + positive(self.raw_scale.diagonal(dim1=1, dim2=2)).diag_embed()
+
+    @property
+    def covariance(self) -> Tensor:
+        """The covariance of each component, [components, latents, latents]."""
+        triangle = self._triangle()
+        return triangle @ triangle.mT
+
+    @staticmethod
+    def outer(z: Tensor) -> Tensor:
+        """z z^T for each row of `z`, [n, latents, latents]."""
+        return z.unsqueeze(2) * z.unsqueeze(1)
+
+    @torch.no_grad()
+    def become(self, weight: Tensor, mean: Tensor, covariance: Tensor, least: float = LEAST) -> None:
+        """Take these weights, means and covariances, no variance below `least` in any direction."""
+        variances, axes = torch.linalg.eigh(covariance)
+        triangle = torch.linalg.cholesky(axes * variances.clamp(min=least).unsqueeze(1) @ axes.mT)
+        self.logits.copy_(weight.log())
+        self.loc.copy_(mean)
+        self.raw_scale.copy_(triangle.tril(-1) + unpositive(triangle.diagonal(dim1=1, dim2=2)).diag_embed())
+
+
+Covariance: TypeAlias = Callable[[int, int], GaussianMixture | FullMixture]  # of latents and components
+COVARIANCES: Registry[Covariance] = Registry("covariance")
+COVARIANCES.add("full", FullMixture)
+COVARIANCES.add("diagonal", GaussianMixture)
 
 
 class Vamp(nn.Module):

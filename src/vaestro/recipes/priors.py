@@ -1,14 +1,17 @@
 """The plain VAE with a prior that is learnt with the rest."""
 
+from typing import Annotated
+
 from vaestro.data.schema import Schema
 from vaestro.families import default_likelihood
 from vaestro.models import VAE, ExemplarVAE
 from vaestro.networks import Build, mlp
 from vaestro.plays import settled
-from vaestro.priors import GaussianMixture, Prior, flow, maf, spline
+from vaestro.priors import FullMixture, GaussianMixture, Prior, flow, maf, spline
 from vaestro.priors import vamp as vamp_prior
 from vaestro.priors.autoregressive import autoregressive
 from vaestro.priors.exemplar import exemplar as exemplar_prior
+from vaestro.priors.mixtures import COVARIANCES, Covariance
 from vaestro.recipes.book import Count, Fraction, Recipe, Widths, recipe, solo
 from vaestro.recipes.shared import Likely, Net, decoder, encoder, warmed
 
@@ -166,7 +169,7 @@ def autoregressive_prior(
 @recipe(
     group="priors",
     paper="Jiang et al. 2017, Variational Deep Embedding, section 3; Dilokthanakul et al. 2016 (GMVAE)",
-    formula="log p(x) >= E_q[log p(x|z) + log sum_c pi_c N(z; mu_c, sigma_c^2) - log q(z|x)]; clusters by p(c|z)",
+    formula="log p(x) >= E_q[log p(x|z) + log sum_c pi_c N(z; mu_c, Sigma_c) - log q(z|x)]; clusters by p(c|z); in the paper Sigma_c is diagonal",
     published="94.46 % of MNIST digits in the right one of 10 clusters (table 2), after pretraining a stacked autoencoder, which is not done here",
 )
 def vade(
@@ -174,10 +177,11 @@ def vade(
     components: Count = 10,
     latents: Count = 10,
     settle: Fraction = 0.3,
+    covariance: Annotated[Covariance, COVARIANCES] = FullMixture,
     network: Net = mlp,
     hidden: Widths | None = None,
     likelihood: Likely = default_likelihood,
 ) -> Recipe:
     """A VAE that clusters: for the share `settle` of training its mixture learns where a plain VAE puts the rows, then it is the prior."""
-    model = under(lambda n, q, x: GaussianMixture(n, components), schema, (latents, network, hidden), likelihood)
+    model = under(lambda n, q, x: covariance(n, components), schema, (latents, network, hidden), likelihood)
     return solo(model, settled(settle), settled=settle)
