@@ -24,6 +24,7 @@ DENSE = "latents=50,hidden=200x200,rate=cosine"
 GATED = "latents=40,network=gated_mlp,hidden=300x300,warm_up=0.1,rate=cosine"
 ARMS: dict[str, Arm] = {
     "vae-dense": Arm(f"vae:{DENSE}", "mnist-dynamic"),
+    "vae-dense-fast": Arm(f"vae:{DENSE},learning_rate=0.003", "mnist-dynamic"),
     "iwae5-dense": Arm(f"iwae:samples=5,{DENSE}", "mnist-dynamic"),
     "vae-gated": Arm(f"vae:{GATED}", "mnist-dynamic"),
     "vamp-gated": Arm(f"vamp:components=500,{GATED}", "mnist-dynamic"),
@@ -67,17 +68,18 @@ class Anchor:
 IWAE_PROTOCOL = "Burda et al. 2016, table 1: dynamic MNIST, 60,000 training rows, 3,280 epochs of batch 20, tanh, 5,000 importance samples"
 VAMP_PROTOCOL = "dynamic binarisation, 50,000 training rows, AdamNormGrad 5e-4, batch 100, 100 epochs of KL warm-up, early stopping, 5,000 importance samples"
 SHORT = "50,000 training rows, batch 128, Adam 1e-3 with a cosine, and far fewer epochs (the steps are in the table)"
+FAST = SHORT.replace("1e-3", "3e-3 (of 1e-3, 2e-3 and 3e-3 the best by the bound of validation rows, one seed)")
 ANCHORS: dict[str, Anchor] = {
     "A1": Anchor(
         "VAE, one layer of latents, 784-200-200-50",
-        ("vae-dense",),
+        ("vae-dense-fast",),
         {"VAE": 86.76},
         IWAE_PROTOCOL,
         86.76,
         value,
         "-log p(x)",
         (-np.inf, 88.0),
-        f"{SHORT}; SiLU for tanh",
+        f"{FAST}; SiLU for tanh",
     ),
     "A2": Anchor(
         "IWAE with 5 samples on the same net",
@@ -125,13 +127,13 @@ ANCHORS: dict[str, Anchor] = {
     ),
     "A7": Anchor(
         "The climb of the bound with importance samples, one fully connected VAE",
-        ("vae-dense",),
+        ("vae-dense-fast",),
         {"1 sample": 90.85, "100 samples": 87.00, "5,000 samples": 86.83},
         "a published re-run of six seeds of a fully connected VAE, dynamic MNIST",
         4.02,
         climb,
         "1 importance sample less all of them",
         (3.0, 5.0),
-        f"the runs of A1; {SHORT}",
+        f"the runs of A1; {FAST}",
     ),
 }
