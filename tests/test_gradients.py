@@ -477,6 +477,9 @@ def test_the_baseline_learns_what_log_w_is(bits):
     assert torch.equal(model_move.loss, miwae(1)(model_move.trace))
     baseline.watch(torch.full((1, 4), -8.0))
     assert float(baseline.mean) == -8.0  # the first batch sets it
+    for broken in (torch.nan, -torch.inf):  # of a step that is skipped: it made every later loss NaN
+        baseline.watch(torch.tensor([[broken, -1.0]]))
+    assert (float(baseline.mean), float(baseline.steps)) == (-8.0, 1.0)
     baseline.watch(torch.full((1, 4), -4.0))
     assert float(baseline.mean) == -6.0
     assert {"mean", "steps"} <= set(baseline.state_dict())

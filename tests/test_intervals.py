@@ -117,6 +117,18 @@ def test_an_entry_that_has_gone_astray_does_not_blur_the_others(astray: float, p
     assert found == pytest.approx((float(one.variance), float(one.df)), rel=1e-6)
 
 
+@pytest.mark.parametrize("seeds", [2, 3])
+@pytest.mark.parametrize("apart", [1e-5, 1e-8, 1e-11])
+def test_two_of_the_same_model_differ_by_rounding_alone(seeds: int, apart: float) -> None:
+    """Their difference has its own error, not that of 1e5 less 1e5, which is often nought and made one of them significantly better."""
+    rng = np.random.default_rng(17)
+    y = 80 + rng.normal(size=(4, seeds, 400)) * np.array([10.0, 10.0, 15.0, 20.0])[:, None, None]
+    y[1] = y[0] + apart * rng.normal(size=(seeds, 400))
+    every, one = pairwise(y), recipe(y[0] - y[1])
+    assert (every.variance[0, 1], every.df[0, 1]) == pytest.approx((float(one.variance), float(one.df)), rel=0.02)
+    assert ranks(every).rank[:2].tolist() == [1, 1]
+
+
 def test_pairing_removes_what_rows_share() -> None:
     rng = np.random.default_rng(8)
     y = 50 * rng.normal(size=(1, 1, 400)) + rng.normal(size=(2, 3, 400)) + np.array([0.0, 1.0])[:, None, None]

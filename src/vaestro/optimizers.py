@@ -39,7 +39,10 @@ def adamax(parameters: Iterable[nn.Parameter], learning_rate: float) -> optim.Op
 @OPTIMIZERS.register
 def sgd(parameters: Iterable[nn.Parameter], learning_rate: float) -> optim.Optimizer:
     """Stochastic gradient descent with Nesterov momentum 0.9."""
-    return optim.SGD(parameters, learning_rate, momentum=0.9, nesterov=True, fused=True)
+    found = optim.SGD(parameters, learning_rate, momentum=0.9, nesterov=True, fused=True)
+    for parameter in (p for group in found.param_groups for p in group["params"]):
+        found.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)  # torch's fused kernel leaves it unset where the first step is skipped
+    return found
 
 
 @OPTIMIZERS.register

@@ -13,6 +13,7 @@ Array: TypeAlias = np.ndarray
 Numbers: TypeAlias = np.ndarray | np.float64  # where all axes are summed, NumPy returns a scalar
 LEVEL = 0.95
 SEEDS_FOR_A_RECIPE = 3
+NEAR = 1e-6  # of their own squares: pairs of vectors no further apart are subtracted
 JACKKNIFE_DF = 9  # set metrics carry errors of ten left-out groups
 
 
@@ -161,10 +162,15 @@ def pairwise(scores: Array) -> Estimate:
 
 
 def _squares(vectors: Array) -> Array:
-    """Squared distances of all pairs of vectors [n, d], [n, n], by one product."""
+    """Squared distances of all pairs of vectors [n, d], [n, n], by one product; of near pairs, where it would leave rounding alone, by their difference."""
     gram = vectors @ vectors.T
     own = np.diag(gram)
-    return np.asarray(np.maximum(own[:, None] + own - 2 * gram, 0.0))
+    both = own[:, None] + own
+    found = np.asarray(both - 2 * gram)
+    for i, j in zip(*np.nonzero(np.triu(found < NEAR * both, 1)), strict=True):
+        found[i, j] = found[j, i] = np.square(vectors[i] - vectors[j]).sum()
+    np.fill_diagonal(found, 0.0)
+    return found
 
 
 def pairwise_values(scores: Array, errors: Array) -> Estimate:

@@ -90,9 +90,11 @@ class Baseline(nn.Module):
 
     @torch.no_grad()
     def watch(self, log_w: Tensor) -> None:
-        """Move the running mean towards this batch's; the first batch sets it."""
-        self.steps += 1
-        self.mean.lerp_(log_w.mean().to(self.mean.dtype), self.steps.reciprocal().clamp(min=1 - self.decay))
+        """Move the running mean towards this batch's; the first batch sets it, and one that is not finite is left out."""
+        now = log_w.mean().to(self.mean.dtype)
+        fine = now.isfinite()
+        self.steps.add_(fine)
+        self.mean.lerp_(torch.where(fine, now, 0.0), torch.where(fine, self.steps.reciprocal().clamp(min=1 - self.decay), 0.0))
 
 
 @observe.register
