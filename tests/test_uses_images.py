@@ -15,6 +15,7 @@ from linear_pictures import GAIN, LATENTS, NOISE, POSTERIOR, SHAPE, M, W, linear
 from vaestro.errors import UsageError
 from vaestro.families.binned import BinnedDistribution
 from vaestro.families.logistic import LogisticDistribution
+from vaestro.models import tempered
 from vaestro.priors.mixtures import DiagonalMixture
 from vaestro.testing import toy_schema
 from vaestro.training.runs import Run
@@ -23,7 +24,7 @@ from vaestro.uses.denoise import denoise
 from vaestro.uses.explain import explain, links, matched
 from vaestro.uses.inference.noises import CORRUPTIONS, blurred, gaussian, heard, noise_of
 from vaestro.uses.inference.posterior_draws import REFINEMENTS, Effort
-from vaestro.uses.inference.spread import faded, tempered
+from vaestro.uses.inference.spread import faded
 from vaestro.uses.interpolate import PATHS, energy, interpolate
 from vaestro.uses.traverse import traverse
 from vaestro.uses.vary import vary

@@ -1,6 +1,5 @@
 """New rows from the prior."""
 
-import math
 import warnings
 from collections.abc import Callable
 from functools import singledispatch
@@ -9,17 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vaestro.core import Batch, Choose, Draw, Site, take
-from vaestro.core import run as interpret
+from vaestro.core import Draw
 from vaestro.data.schema import Field, Kind, Table
 from vaestro.errors import Caveat, UsageError
-from vaestro.models import conditions_of
+from vaestro.models import conditions_of, dream
 from vaestro.recipes import RECIPES
 from vaestro.seeds import mix
 from vaestro.training.finding import by_name
 from vaestro.training.runs import Run
 from vaestro.uses.inference.completing import conditioned
-from vaestro.uses.inference.spread import tempered
 from vaestro.uses.rows.given import Given, all_classes, of_columns, settle
 
 
@@ -45,26 +42,11 @@ def _warn(run: Run) -> None:
 
 def _dreams(run: Run, n: int, seed: int, given: Given | None, read: Callable[[Draw], Tensor], temperature: float = 1.0) -> Tensor:
     """What `read` sees in `n` dreams under a seed, torch's own generator left alone; it reads there, for a mean may draw too, where it is an estimate."""
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise UsageError(f"a temperature of {temperature} is none; give a positive number: 1 is the prior, less stays nearer its middle")
     values = settle(run, n, all_classes(run, n, given))
     told = {name: values.pop(name) for name in conditions_of(run.model) if name in values}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(seed, 7))
-        if temperature == 1:
-            return read(run.model.generate(n, values, told or None)["x"])
-        with torch.no_grad():
-            return read(interpret(run.model.program(told or None), _warmed(n, values, temperature, run.model.observed))["x"])
-
-
-def _warmed(n: int, values: Batch, temperature: float, observed: tuple[str, ...]) -> Choose:
-    """Answers every latent that is not given by a draw of its prior at a temperature, and data as they are."""
-
-    def choose(site: Site) -> Draw:
-        told = site.name in values or site.name in observed
-        return take(site if told else site._replace(prior=tempered(site.prior, temperature), posterior=None), (n,), values.get(site.name))
-
-    return choose
+        return read(dream(run.model, n, temperature, values, told or None)["x"])
 
 
 @singledispatch

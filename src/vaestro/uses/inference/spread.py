@@ -1,65 +1,17 @@
-"""Distributions made narrower or wider: a prior at a temperature, and a posterior that fades into the prior."""
+"""Posteriors made narrower, or wider until they fade into the prior."""
 
 import math
 from functools import singledispatch
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Categorical, Distribution, Independent, MixtureSameFamily, MultivariateNormal, Normal, OneHotCategorical
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal, OneHotCategorical
 
 from vaestro.core import Shape, middle_of
 from vaestro.errors import UsageError
 from vaestro.evaluation.annealed import everywhere
 from vaestro.families.base import is_discrete
-from vaestro.flows import FlowDistribution
-from vaestro.priors.mixtures import DiagonalMixture
 from vaestro.uses.inference.latents import drawn
-
-
-@singledispatch
-def tempered(dist: Distribution, temperature: float) -> Distribution:
-    """The distribution with its spread multiplied by `temperature`: scales of Gaussians, of each component of a mixture, of the base of a flow; logits / t.
-
-    Open. Raises UsageError where a spread has no meaning.
-    """
-    raise UsageError(f"a temperature has no meaning for the law {type(dist).__name__}, whose spread is no scale; leave it out, or use standard_normal or gmm")
-
-
-@tempered.register
-def _(dist: Normal, temperature: float) -> Distribution:
-    return Normal(dist.loc, dist.scale * temperature, validate_args=False)
-
-
-@tempered.register
-def _(dist: Independent, temperature: float) -> Distribution:  # type: ignore[type-arg]
-    return Independent(tempered(dist.base_dist, temperature), dist.reinterpreted_batch_ndims, validate_args=False)
-
-
-@tempered.register
-def _(dist: MultivariateNormal, temperature: float) -> Distribution:
-    return MultivariateNormal(dist.loc, scale_tril=dist.scale_tril * temperature, validate_args=False)
-
-
-@tempered.register
-def _(dist: DiagonalMixture, temperature: float) -> Distribution:
-    return DiagonalMixture(dist.logits, dist.loc, dist.scale * temperature).expand(dist.batch_shape)
-
-
-@tempered.register
-def _(dist: MixtureSameFamily, temperature: float) -> Distribution:
-    return MixtureSameFamily(dist.mixture_distribution, tempered(dist.component_distribution, temperature), validate_args=False)
-
-
-@tempered.register
-def _(dist: FlowDistribution, temperature: float) -> Distribution:
-    return FlowDistribution(tempered(dist.base, temperature), dist.bijection, dist.context, tuple(dist.event_shape))
-
-
-@tempered.register(Categorical)
-@tempered.register(OneHotCategorical)
-@tempered.register(Bernoulli)
-def _(dist: Categorical | OneHotCategorical | Bernoulli, temperature: float) -> Distribution:
-    return _kind(dist)(logits=dist.logits / temperature, validate_args=False)
 
 
 def _kind(dist: Distribution) -> type[Categorical] | type[OneHotCategorical] | type[Bernoulli]:
