@@ -10,7 +10,8 @@ from vaestro.cli.arena import app as arena
 from vaestro.cli.book import list_all, show
 from vaestro.cli.data import app as data
 from vaestro.cli.detecting import detect
-from vaestro.cli.images import arithmetic, explain, interpolate, traverse, vary
+from vaestro.cli.explaining import explain
+from vaestro.cli.images import arithmetic, interpolate, traverse, vary
 from vaestro.cli.latents import augment, classify, cluster, embed, plot, recognise
 from vaestro.cli.looking import compare, diagnose, evaluate, runs
 from vaestro.cli.making import export, generate, impute, reconstruct

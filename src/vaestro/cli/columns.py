@@ -54,27 +54,3 @@ def kinds() -> list[str]:
     from vaestro.data.prepare.inferring import DECLARED
 
     return list(DECLARED)
-
-
-def run_impute(what: tuple[str, Path | None], table: Path, out: Path, how: tuple[int, int, int], as_json: bool) -> None:
-    """Fill a table in by (run, own recipes) with (draws, samples, seed), write it and its cells, and show the pooled means."""
-    from vaestro.cli.cards import watching
-    from vaestro.cli.shared import opened, print_json, wrote
-    from vaestro.uses.impute import beside, impute
-    from vaestro.uses.rows.frames import require_frame_writer, write_frame
-
-    require_frame_writer(out, table)
-    require_frame_writer(beside(out), table)
-    of, (draws, samples, seed) = opened(*what), how
-    with watching():
-        found = impute(of, table, draws, samples, seed)
-    write_frame(out, found.long())
-    write_frame(beside(out), found.cells)
-    if as_json:
-        print_json({"out": str(out), "cells": str(beside(out)), **found.to_json()})
-        return
-    wrote(out, f"{draws} completed tables" if draws > 1 else "the completed table", [])
-    wrote(beside(out), f"estimates and 95 % intervals of {len(found.cells):,} cells", [f"{note}." for note in found.notes])
-    rows = [(name, f"{p.estimate:.6g}", f"{p.low:.6g} to {p.high:.6g}", f"{p.missing:.1%}") for name, p in found.pooled.items()]
-    if rows:
-        print_table(("mean of", "estimate", "95 % interval", "variance due to gaps"), rows, numbers=(1, 2, 3))

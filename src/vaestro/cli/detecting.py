@@ -8,7 +8,6 @@ import typer
 from vaestro.cli.shared import Device, Json, Own, RunName, Seed
 
 if TYPE_CHECKING:
-    from vaestro.training.runs import Run
     from vaestro.uses.detect import Detection, Detector
 
 ROWS = "New rows: a table (.csv, .parquet), a .npy file of rows as the data store them, or images."
@@ -60,6 +59,7 @@ def detect(
     from vaestro.evaluation.conformal import require_level
     from vaestro.uses.detect import detector
     from vaestro.uses.detect.calibrated import USUAL
+    from vaestro.uses.detect.scores import rows_of
     from vaestro.uses.detect.writing import require_writers, told
     from vaestro.uses.rows.inputs import exact, fitting
 
@@ -67,16 +67,9 @@ def detect(
     require_writers(of.field, out, picture, files)
     require_level(fdr, "the false-discovery rate")
     with watching():
-        rows = read_rows(of, files, fitting if resize else exact)
+        rows = rows_of(of, files, fitting if resize else exact)
         by = detector(of, score, None if labelled is None else told(labelled, truth), USUAL._replace(samples=samples, seed=seed))
         (run_stream if stream else run_batch)(by, rows, files, asked)
-
-
-def read_rows(run: "Run", files: list[Path], bring: Any) -> Any:
-    """The rows in unit values, and what to know of them."""
-    from vaestro.uses.detect.scores import rows_of
-
-    return rows_of(run, files, bring)
 
 
 def run_batch(by: "Detector", rows: Any, files: list[Path], asked: Asked) -> None:

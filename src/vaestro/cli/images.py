@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from vaestro.cli.making import GivenTexts
-from vaestro.cli.shared import Json, Own, RunName, Seed
+from vaestro.cli.shared import Own, RunName, Seed
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Images, or a .npy file of rows as the data store them.")]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A picture (.png), or numbers (.npy, .csv).")]
@@ -128,19 +128,3 @@ def arithmetic(
     direction = attribute(of, labelled_rows(of, plus, rows), labelled_rows(of, minus or [], rows))
     made = arithmetic(of, x, direction, torch.linspace(0.0 if steps > 1 else scale, scale, steps))
     wrote(out, f"{len(x)} rows with {', '.join(plus)} added by {of.name}", [*notes, *write_lines(out, of.field, made, [x])])
-
-
-def explain(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN [RUN...]", help="The run to explain; others of the same data show how stable its latents are.")],
-    *,
-    rows: Rows = 1000,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
-    most: Annotated[int, typer.Option("-n", min=1, help="Latents to show, the most used first.")] = 20,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Maps of the effects (.png, .npy, .csv).")] = None,
-    own: Own = None,
-    as_json: Json = False,
-) -> None:
-    """Say what each latent does to pictures or fields, what it tells of the classes, and whether other runs found it, too."""
-    from vaestro.cli.restoring import run_explain
-
-    run_explain((runs, own), (rows, split, most), out, as_json)

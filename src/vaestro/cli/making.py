@@ -89,9 +89,26 @@ def impute(
     as_json: Json = False,
 ) -> None:
     """Fill the gaps of a table several times, with an interval for each cell and pooled means of columns (Rubin's rules)."""
-    from vaestro.cli.columns import run_impute
+    from vaestro.cli.cards import watching
+    from vaestro.cli.shared import opened, print_json, print_table, wrote
+    from vaestro.uses.impute import beside, impute
+    from vaestro.uses.rows.frames import require_frame_writer, write_frame
 
-    run_impute((run, own), table, out, (draws, samples, seed), as_json)
+    require_frame_writer(out, table)
+    require_frame_writer(beside(out), table)
+    of = opened(run, own)
+    with watching():
+        found = impute(of, table, draws, samples, seed)
+    write_frame(out, found.long())
+    write_frame(beside(out), found.cells)
+    if as_json:
+        print_json({"out": str(out), "cells": str(beside(out)), **found.to_json()})
+        return
+    wrote(out, f"{draws} completed tables" if draws > 1 else "the completed table", [])
+    wrote(beside(out), f"estimates and 95 % intervals of {len(found.cells):,} cells", [f"{note}." for note in found.notes])
+    rows = [(name, f"{p.estimate:.6g}", f"{p.low:.6g} to {p.high:.6g}", f"{p.missing:.1%}") for name, p in found.pooled.items()]
+    if rows:
+        print_table(("mean of", "estimate", "95 % interval", "variance due to gaps"), rows, numbers=(1, 2, 3))
 
 
 def export(

@@ -1,4 +1,4 @@
-"""Commands that restore pictures: noise taken away, holes completed; and the printing of explanations."""
+"""Commands that restore pictures: noise taken away, holes completed."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +11,6 @@ from vaestro.cli.shared import Json, Own, RunName, Seed
 
 if TYPE_CHECKING:
     from vaestro.uses.complete import Choice
-    from vaestro.uses.explain import Explanation
 
 Samples = Annotated[int, typer.Option(min=1, help="Importance samples a row.")]
 Draws = Annotated[int, typer.Option(min=1, help="Draws of the posterior that are kept.")]
@@ -105,41 +104,3 @@ def print_choices(choices: "list[Choice]", effective: list[float], as_json: bool
         (str(i), "  ".join(f"{p:.2f} ± {e:.2f}" for p, e in zip(c.probability, c.error, strict=True)), f"{effective[i]:.1f}") for i, c in enumerate(choices)
     ]
     print_table(("row", "probability of each completion ± standard error", "effective samples"), lines, numbers=(0, 2))
-
-
-def run_explain(what: tuple[list[str], Path | None], how: tuple[int, str, int], out: Path | None, as_json: bool) -> None:
-    """Explain (runs, own recipes) by (rows, split, latents shown): a table or JSON, and a picture of the maps where rows are pictures."""
-    from vaestro.cli.cards import watching
-    from vaestro.cli.shared import opened, wrote
-    from vaestro.evaluation.metrics.subject import is_picture
-    from vaestro.uses.explain import explain, write_explanation
-    from vaestro.uses.rows.lines import held_rows
-    from vaestro.uses.rows.pictures import require_writer
-
-    runs = [opened(name, what[1]) for name in what[0]]
-    out = Path("explanation.png") if out is None and is_picture(runs[0].field) else out
-    if out is not None:
-        require_writer(out)
-    x, factors = held_rows(runs[0], *how[:2])
-    with watching():
-        found = explain(runs, x, factors, most=how[2])
-    print_explanation(found, as_json)
-    if out is not None:
-        wrote(out, f"what {len(found.latents)} latents of {runs[0].name} move", write_explanation(out, runs[0], found), as_json)
-
-
-def print_explanation(found: "Explanation", as_json: bool) -> None:
-    """A row for each latent."""
-    from vaestro.cli.shared import print_json, print_table
-    from vaestro.cli.tables import number, say
-
-    if as_json:
-        print_json(found.to_json())
-        return
-    lines = []
-    for z in found.latents:
-        linked = "; ".join(f"{link.factor} {link.nats:.3f} [{link.low:.3f}, {link.high:.3f}] of {link.entropy:.2f}" for link in z.links)
-        stable = "-" if z.stability is None else f"{z.stability[0]:.2f} ({z.stability[1]:.2f} to {z.stability[2]:.2f})"
-        lines.append((z.label, number(z.kl, 3), f"{z.effect:.4f}", linked or "-", stable))
-    print_table(("latent", "KL, nats", "effect", "tells of, nats [95 %]", "|correlation| with other runs"), lines, numbers=(1, 2))
-    say(f"Over {found.rows:,} rows and {found.runs} runs. The effect is the mean change of x, in unit values, as a latent moves by its standard deviation.")
