@@ -2,12 +2,13 @@
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Gamma, Independent, constraints
+from torch.distributions import Distribution, Independent, constraints
 from torch.nn import functional as F
 
 from vaestro.errors import UsageError
 from vaestro.families.base import Repr, Sizes, precise, split
 from vaestro.families.counts import log_positive, log_rising
+from vaestro.families.gamma import log_gamma_draw
 
 _FLAT = -60.0  # a smaller concentration draws one of the two ends, as this one does
 
@@ -57,16 +58,10 @@ class BetaBinomialDistribution(Distribution):
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
             logits, log_c = precise(self.logits).expand(shape), precise(self.log_c).expand(shape).clamp(min=_FLAT)
-            share = torch.sigmoid(_log_gamma_draw(log_c + F.logsigmoid(logits)) - _log_gamma_draw(log_c + F.logsigmoid(-logits)))
+            a, b = (log_c + F.logsigmoid(logits)).exp(), (log_c + F.logsigmoid(-logits)).exp()
+            share = torch.sigmoid(log_gamma_draw(a) - log_gamma_draw(b))
             top = self.levels - 1
             return (torch.binomial(torch.full_like(share, top), share) / top).to(self.logits.dtype)
-
-
-def _log_gamma_draw(log_a: Tensor) -> Tensor:
-    """The log of a draw of Gamma(a), a = exp(log_a), which may be too small for the draw itself: G(a) = G(a + 1) U^(1/a) (Marsaglia & Tsang 2000, 6)."""
-    a = log_a.exp()
-    more: Tensor = Gamma(a + 1, torch.ones_like(a), validate_args=False).sample().log()
-    return more - torch.empty_like(a).exponential_() / a
 
 
 class BetaBinomial(Repr):

@@ -25,6 +25,14 @@ class Network(nn.Module):
         return rows.reshape(rows.shape[0], *self.outputs)
 
 
+def started(layer: nn.Conv2d, gain: float = 1.0) -> nn.Conv2d:
+    """The convolution, its weights drawn so that its outputs have the variance gain^2 on inputs of unit variance; biases start at 0 (LeCun et al. 1998)."""
+    nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
 REACH = 784  # inputs from which on a linear layer is wide
 
 

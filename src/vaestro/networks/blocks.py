@@ -1,6 +1,5 @@
 """Blocks of deep hierarchies over maps [channels, H, W], and whether their activations are stored or computed again on the way back."""
 
-import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from vaestro.networks.base import Network
+from vaestro.networks.base import Network, started
 from vaestro.networks.convolutional import Size, norm
 from vaestro.registry import Registry
 
@@ -40,11 +39,7 @@ def recomputed(net: nn.Module, x: Tensor) -> Tensor:
 
 def conv(inputs: int, outputs: int, side: int, gain: float = 1.0, groups: int = 1) -> nn.Conv2d:
     """A convolution of an odd side that keeps the size of the map; its outputs have the variance gain^2 on inputs of unit variance."""
-    layer = nn.Conv2d(inputs, outputs, side, padding=side // 2, groups=groups)
-    nn.init.normal_(layer.weight, std=gain / math.sqrt(side * side * inputs / groups))
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    return layer
+    return started(nn.Conv2d(inputs, outputs, side, padding=side // 2, groups=groups), gain)
 
 
 def over(size: Size, inputs: int, outputs: int, *layers: nn.Module) -> Network:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vaestro.data.schema import Shape
 from vaestro.errors import UsageError
-from vaestro.networks.base import Network, linear
+from vaestro.networks.base import Network, linear, started
 
 Size = tuple[int, int]
 CHANNELS = (32, 64)  # of an encoder that is told none
@@ -24,10 +24,7 @@ def norm(channels: int, size: Size) -> nn.Module:
 
 def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     """A 3x3 convolution that keeps the size, or halves it upwards at stride 2."""
-    layer = nn.Conv2d(inputs, outputs, 3, stride, 1)
-    nn.init.normal_(layer.weight, std=1 / math.sqrt(9 * inputs))
-    nn.init.zeros_(layer.bias if layer.bias is not None else layer.weight)
-    return layer
+    return started(nn.Conv2d(inputs, outputs, 3, stride, 1))
 
 
 def doubling(kernel: Tensor) -> Tensor:

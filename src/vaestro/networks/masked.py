@@ -1,6 +1,5 @@
 """Masked convolutions: networks in which a pixel reads only the pixels before it, row by row, and of its own pixel only the channels before it."""
 
-import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import TypeAlias, cast
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaestro.errors import UsageError
+from vaestro.networks.base import started
 
 Sees: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # (group of a channel that is read, group of the one that reads) -> whether it may, at one pixel
 Hidden: TypeAlias = tuple[int, ...]
@@ -68,9 +68,9 @@ class GatedLayer(nn.Module):
         super().__init__()
         before, width = len(inputs), len(outputs)
         self.margins = (kernel // 2, kernel // 2, kernel // 2, 0)  # left, right, above, below: the row itself is read, for it is a row above
-        self.rows = _linear(nn.Conv2d(before, 2 * width, (kernel // 2 + 1, kernel)))
-        self.down = _linear(nn.Conv2d(2 * width, 2 * width, 1))
-        self.told = _linear(nn.Conv2d(context, 2 * width, 1, bias=False)) if context else None
+        self.rows = started(nn.Conv2d(before, 2 * width, (kernel // 2 + 1, kernel)))
+        self.down = started(nn.Conv2d(2 * width, 2 * width, 1))
+        self.told = started(nn.Conv2d(context, 2 * width, 1, bias=False)) if context else None
         self.row = MaskedConv2d(inputs, [*outputs, *outputs], (1, kernel), sees)
         self.out = MaskedConv2d(outputs, outputs, (1, 1), UP_TO)
         self.skips = before == width and sees is UP_TO
@@ -175,11 +175,3 @@ def _product(layer: MaskedConv2d, window: Tensor) -> Tensor:
     """A masked convolution of one row at one pixel, as the product that it is: [n, inputs, the pixels up to it] to [n, outputs]."""
     weight = (layer.weight * layer.mask)[:, :, 0, : window.shape[2]]
     return F.linear(window.flatten(1), weight.flatten(1), layer.bias)
-
-
-def _linear(layer: nn.Conv2d) -> nn.Conv2d:
-    """The layer, started so that its outputs have the variance of its inputs."""
-    nn.init.normal_(layer.weight, std=1 / math.sqrt(layer.weight[0].numel()))
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    return layer
