@@ -37,17 +37,16 @@ class Stair(Protocol):
 class Step(nn.Module):
     """One latent group of a top-down hierarchy: p(z | above), q(z | above, x), and how z changes the state.
 
-    `prior` is a module of the state and `posterior` of the state and what was seen, which return distributions; `relate` may merge the two.
+    `prior` is a module of the state and `posterior` of the state and what was seen, which return distributions.
     """
 
-    def __init__(self, prior: nn.Module, posterior: nn.Module, merge: nn.Module, relate: Relate = absolute) -> None:
+    def __init__(self, prior: nn.Module, posterior: nn.Module, merge: nn.Module) -> None:
         super().__init__()
-        self.prior, self.posterior, self.merge, self.relate = prior, posterior, merge, relate
+        self.prior, self.posterior, self.merge = prior, posterior, merge
 
     def laws(self, state: Tensor, seen: Tensor | None) -> Laws:
         """Both, given the state."""
-        p = self.prior(state)
-        return Laws(p, None if seen is None else self.relate(p, self.posterior(state, seen)), state)
+        return Laws(self.prior(state), None if seen is None else self.posterior(state, seen), state)
 
     def after(self, state: Tensor, z: Tensor) -> Tensor:
         """The state plus what `merge` makes of both."""

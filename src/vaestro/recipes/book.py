@@ -106,7 +106,6 @@ class Entry(NamedTuple):
 RECIPES: Registry[Entry] = Registry("recipe")
 ANY: tuple[type[Kind], ...] = (Binary, Integer, Counted, Real, Table)
 NEAR = 6  # recipes that a refusal names
-ARRAYS: tuple[type[Kind], ...] = (Binary, Integer, Counted, Real)  # values that are all of one kind
 NUMBERS: tuple[type[Kind], ...] = (Binary, Integer, Real)  # what Gaussians and their like describe, as masses or densities
 
 

@@ -33,17 +33,16 @@ def cut_back(path: Path, step: int) -> None:
 
 
 class Log:
-    """Appends lines to `metrics.jsonl`, shows them to a watcher, and mirrors them to TensorBoard where it is installed and asked for."""
+    """Appends lines to `metrics.jsonl` and shows them to a watcher."""
 
-    def __init__(self, folder: Path, watch: Watch, boards: tuple[Watch, ...] = ()) -> None:
-        self.path, self.watchers = folder / "metrics.jsonl", (watch, *boards)
+    def __init__(self, folder: Path, watch: Watch) -> None:
+        self.path, self.watch = folder / "metrics.jsonl", watch
 
     def __call__(self, line: Line) -> None:
         """Write one line at once: an open file would lose its last lines in a kill."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        for watch in self.watchers:
-            watch(line)
+        self.watch(line)
 
 
 def tensorboard(folder: Path) -> Watch:

@@ -271,9 +271,3 @@ def _tensors(folder: Path) -> tuple[dict[str, Tensor], str]:
     prefix = "average." if any(n.startswith("average.") for n in state) else "weights."
     tensors = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
     return tensors, digest(tensors)
-
-
-def list_runs(parent: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Every run folder below `parent`, newest first; folders that are no runs are passed over."""
-    found = [p.parent for p in parent.glob(f"*/{ABOUT}")]
-    return [(f, read_about(f)) for f in sorted(found, key=lambda f: (f / ABOUT).stat().st_mtime, reverse=True)]

@@ -7,18 +7,10 @@ from torch.nn import functional as F
 from vaestro.errors import UsageError, VaestroError
 
 
-def effective_number(similarity: Tensor) -> float:
-    """exp(-sum_i l_i ln l_i) over the eigenvalues l_i of similarity / n, for a symmetric [n, n] with ones on its diagonal (Friedman & Dieng 2023).
-
-    1 where all rows are alike, n where no two have anything in common.
-    """
-    values = torch.linalg.eigvalsh(similarity.double() / len(similarity)).clamp(min=0)
-    return float(torch.special.entr(values).sum().exp())
-
-
 def vendi(features: Tensor) -> float:
-    """The Vendi score of features [n, d] by the cosine of their angles, in effective rows: 1 to min(n, d + 1).
+    """The Vendi score of features [n, d] in effective rows, 1 to min(n, d + 1): exp(-sum_i l_i ln l_i), l_i the eigenvalues of the cosines [n, n] over n.
 
+    1 where all rows are alike, n where no two have anything in common (Friedman & Dieng 2023, definition of the Vendi score).
     The eigenvalues of the [d, d] second moment of the normed rows are those of the [n, n] similarities, so memory is flat in rows.
     A row of zeros has no angle: such rows count as alike, and as different from all others. Raises UsageError for no rows.
     """
