@@ -1,4 +1,4 @@
-"""Seeded scopes and rows in chunks of one shape: what makes a number the same whenever it is computed again."""
+"""Seeded scopes, rows in chunks of one shape, and models run no further than is asked: what makes a number the same whenever it is computed again."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from vaestro.core import Batch, Seen, Value
+from vaestro.core import Batch, Choose, Program, Seen, Trace, Value
 from vaestro.data.rows import order
 from vaestro.errors import UsageError
 from vaestro.memory import keep_freed_memory
@@ -58,6 +58,18 @@ def device_of(model: nn.Module) -> torch.device:
     """Where the model's numbers live; a model without any is on the CPU."""
     held: Tensor | None = next(chain(model.parameters(), model.buffers()), None)
     return torch.device("cpu") if held is None else held.device
+
+
+def until(program: Program, choose: Choose, last: str) -> Trace:
+    """The trace of a program up to the site `last`: what comes after, such as the decoder, is not run."""
+    trace = Trace()
+    site = next(program)
+    while site.name != last:
+        trace[site.name] = choose(site)
+        site = program.send(trace[site.name].value)
+    trace[last] = choose(site)
+    program.close()
+    return trace
 
 
 def each(value: Value, f: Callable[[Tensor], Tensor]) -> Value:

@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from vaestro.codes import numbered
-from vaestro.core import Batch, Choose, Draw, Model, Program, content, sampling
-from vaestro.core import run as interpreted
+from vaestro.core import Batch, Choose, Draw, Model, content, sampling
 from vaestro.data.prepare.frames import require_polars
 from vaestro.errors import UsageError, did_you_mean
 from vaestro.evaluation.metrics.encodings import finite
 from vaestro.evaluation.metrics.subject import central, centring
-from vaestro.evaluation.scope import chunked, device_of, each, evaluating, forked, seeded, slice_rows
+from vaestro.evaluation.scope import chunked, device_of, each, evaluating, forked, seeded, slice_rows, until
 from vaestro.families.base import is_discrete
 from vaestro.progress import tell
 from vaestro.registry import Registry
@@ -51,16 +50,6 @@ def samples(model: Model, batch: Batch) -> Choose:
     return sampling((rows,), {n: batch[n] for n in model.observed if n in batch})
 
 
-def until(program: Program, last: str) -> Program:
-    """The program up to the value of the site `last`: what comes after, such as a decoder, does not run."""
-    site = next(program)
-    while True:
-        value = yield site
-        if site.name == last:
-            return
-        site = program.send(value)
-
-
 def grouped(run: Run, rows: Any = None, reading: Reading = means, seed: int = 0, given: Given | None = None) -> Iterator[Groups]:
     """The codes of rows in their order, some rows at a time: float32 [rows, numbers] of each latent site, in the model's order.
 
@@ -83,7 +72,7 @@ def grouped(run: Run, rows: Any = None, reading: Reading = means, seed: int = 0,
             batch = {n: each(v, lambda t: t.to(device)) for n, v in held.items()}
             last = last or _last(run, slice_rows(batch, 0, 1))
             torch.manual_seed(mix(seed, number, 19))
-            trace = interpreted(until(run.model.program(batch), last), reading(run.model, batch))
+            trace = until(run.model.program(batch), reading(run.model, batch), last)
             rows = len(content(batch[run.field.name]))
             found = codes_of(trace, rows) if reading is means else {n: _drawn(d, rows) for n, d in trace.latents.items()}
             yield {n: np.asarray(v[:real].float().cpu().numpy()) for n, v in found.items()}

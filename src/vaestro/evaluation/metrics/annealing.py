@@ -1,7 +1,7 @@
 """Metrics by annealing, dear: the likelihood without the encoder, and how far annealing itself may be off."""
 
 from vaestro.evaluation.annealed import Plan, annealed, sandwiched
-from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
+from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter
 from vaestro.evaluation.metrics.subject import Subject
 
 ROWS = 100
@@ -21,7 +21,7 @@ def bdmc_gap(subject: Subject) -> Score:
     return Score.of_rows(found.upper - found.log_px)
 
 
-for found in (
+enter(
     Metric(
         "ais", "negative log-likelihood by annealing", "nats", Direction.LOWER, f"at most {ROWS} rows, {PATH}; the posterior is not used",
         "Neal 2001; Wu et al. 2017, section 3", ais, frozenset({Need.DENSITY, Need.LATENTS}), dear=True, group=Group.DENSITY,
@@ -30,5 +30,4 @@ for found in (
         "bdmc_gap", "gap between the bounds by annealing", "nats", Direction.LOWER, f"at most {ROWS} rows drawn by the model, {PATH}; upper less lower bound",
         "Grosse et al. 2015, section 3", bdmc_gap, frozenset({Need.DENSITY, Need.LATENTS}), dear=True, group=Group.DENSITY,
     ),
-):  # fmt: skip
-    METRICS.add(found.name, found)
+)  # fmt: skip

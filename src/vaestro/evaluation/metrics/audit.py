@@ -13,7 +13,7 @@ from vaestro.data.schema import Kind, Table
 from vaestro.errors import UsageError
 from vaestro.evaluation.likelihood import importance, standard_error
 from vaestro.evaluation.mass import Mass, apart, of_columns, summed, verified, weighed
-from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Report, Score
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Report, Score, enter
 from vaestro.evaluation.metrics.subject import Subject
 from vaestro.evaluation.scope import count, device_of, each, evaluating, forked, seeded, slice_rows
 from vaestro.families.base import is_discrete, support_of
@@ -146,16 +146,12 @@ def split_gap(subject: Subject) -> Score:
     return Score(float(other.mean() - scored.mean()) / error, 1.0)
 
 
-METRICS.add(
-    "audit",
+enter(
     Metric(
         "audit", "nats claimed beyond what the laws sum to", "nats", Direction.LOWER,
         "16 rows; independent numbers by enumeration or quadrature, other laws and every posterior by their own draws, 2,000 at most",
         "importance sampling of a known total: Owen 2013, section 9.1", audit, frozenset({Need.DENSITY}), False, Group.HONESTY,
     ),
-)  # fmt: skip
-METRICS.add(
-    "split_gap",
     Metric(
         "split_gap", "validation nats less test nats, in standard errors", "z", Direction.LOWER,
         "as many validation rows as scored, at most 2,000, by the bound of 10 samples; splits that differ in kind have a gap of their own: compare entries",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vaestro.errors import UsageError
 from vaestro.evaluation.likelihood import importance
-from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score, jackknife
+from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter, jackknife
 from vaestro.evaluation.metrics.memorisation import celled, copied, copy_ratio, copying_z, nearest, recognised, recognised_error, shared_cells
 from vaestro.evaluation.metrics.subject import Subject
 from vaestro.evaluation.scope import device_of, each, forked
@@ -133,30 +133,23 @@ COPIES = (
 )
 for name in ("judge", "pca64"):
     add = partial(Metric, needs=frozenset({Need.FEATURES, Need.SPLITS}), group=Group.HONESTY)
-    METRICS.add(
-        f"copy_ratio_{name}",
+    enter(
         add(
             f"copy_ratio_{name}", f"distance to training rows, over that of unseen rows ({name})", "ratio", Direction.ONE, f"medians; {COPIES}",
             "after Meehan et al. 2020, section 3", partial(copy_distance, features=name),
         ),
-    )  # fmt: skip
-    METRICS.add(
-        f"copied_{name}",
         add(
             f"copied_{name}", f"samples that are copies ({name})", "share", Direction.LOWER, f"nearer to a training row than chance; {COPIES}",
             "after Meehan et al. 2020, section 3", partial(copies, features=name),
         ),
-    )  # fmt: skip
-    METRICS.add(
-        f"copying_z_{name}",
         add(
             f"copying_z_{name}", f"cell-wise test of copying: below 0 copies, above 0 misses ({name})", "z", Direction.ZERO,
             f"Z-scored Mann-Whitney of distances to training rows, by at most {CELLS} k-means cells with 20 rows a side; it grows with rows; {COPIES}",
             "Meehan et al. 2020, section 4", partial(cellwise, features=name),
         ),
     )  # fmt: skip
-METRICS.add(
-    "membership",
+
+enter(
     Metric(
         "membership", "training rows given away by their likelihood", "share", Direction.LOWER,
         "true positives at 1 % false positives, which is 0.01 by chance; 10 importance samples; as many rows of either side, at most 5,000",

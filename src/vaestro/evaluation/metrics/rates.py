@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaestro.core import Batch, Choose, Draw, Program, Site, Trace, normalised, sampling, scores, take, total
+from vaestro.core import Batch, Draw, Site, Trace, normalised, sampling, scores, take, total
 from vaestro.errors import UsageError, VaestroError
-from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
+from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter
 from vaestro.evaluation.metrics.subject import AT_ONCE, Subject
-from vaestro.evaluation.scope import count, device_of, evaluating, forked, slice_rows
+from vaestro.evaluation.scope import count, device_of, evaluating, forked, slice_rows, until
 from vaestro.seeds import mix, reseed
 
 MOST = 5000  # rows, whose pairs are all looked at
@@ -23,18 +23,6 @@ class Split(NamedTuple):
 
     information: np.ndarray  # of I(x; z)
     aggregate: np.ndarray  # of KL(q(z) || p(z))
-
-
-def until(program: Program, choose: Choose, last: str) -> Trace:
-    """The trace of a program up to the site `last`: what comes after, such as the decoder, is not run."""
-    trace = Trace()
-    site = next(program)
-    while site.name != last:
-        trace[site.name] = choose(site)
-        site = program.send(trace[site.name].value)
-    trace[last] = choose(site)
-    program.close()
-    return trace
 
 
 def mixture(own: Tensor, prior: Tensor, pairs: Tensor) -> Split:
@@ -157,7 +145,7 @@ def aggregate_kl(subject: Subject) -> Score:
 
 PAIRS = f"one draw a row against the mixture over all rows, at most {MOST:,} ({MOST_DEEP} with several latent sites)"
 LATENTS = frozenset({Need.LATENTS})
-for found in (
+enter(
     Metric(
         "mutual_information", "what latents tell of a row", "nats", Direction.HIGHER, f"{PAIRS}; a lower bound, never above ln(rows), and too low near it",
         "Hoffman & Johnson 2016, equation 14; the bound: Poole et al. 2019, section 2.3", mutual_information, LATENTS, group=Group.DENSITY,
@@ -166,5 +154,4 @@ for found in (
         "aggregate_kl", "KL of all posteriors together to the prior", "nats", Direction.LOWER, f"{PAIRS}; mean KL less `mutual_information`: an upper bound",
         "Hoffman & Johnson 2016, equation 14", aggregate_kl, LATENTS, group=Group.DENSITY,
     ),
-):  # fmt: skip
-    METRICS.add(found.name, found)
+)  # fmt: skip
