@@ -148,14 +148,8 @@ class Classified:
 
     def write(self, path: Path) -> None:
         """row, file where known, predicted, p_CLASS for each class, and label where known, as .csv or .parquet."""
-        import polars as pl
-
-        columns: dict[str, Any] = {"row": np.arange(self.rows.size), **({"file": list(self.rows.files)} if self.rows.files else {})}
-        columns["predicted"] = [self.classes[i] for i in self.predicted]
-        columns |= {f"p_{name}": self.probabilities[:, i] for i, name in enumerate(self.classes)}
-        if self.rows.labels is not None:
-            columns["label"] = [self.rows.classes[i] if self.rows.classes else str(i) for i in self.rows.labels]
-        write_frame(path, pl.DataFrame(columns))
+        probabilities = {f"p_{name}": self.probabilities[:, i] for i, name in enumerate(self.classes)}
+        write_frame(path, self.rows.table({"predicted": [self.classes[i] for i in self.predicted], **probabilities}))
 
 
 @by_name

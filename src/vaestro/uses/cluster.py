@@ -195,13 +195,7 @@ class Clustered:
 
     def write(self, path: Path) -> None:
         """row, file where known, cluster, probability, and label where known, as .csv or .parquet."""
-        import polars as pl
-
-        columns: dict[str, Any] = {"row": np.arange(self.rows.size), **({"file": list(self.rows.files)} if self.rows.files else {})}
-        columns |= {"cluster": self.cluster, "probability": self.probability}
-        if self.rows.labels is not None:
-            columns["label"] = [self.rows.classes[i] if self.rows.classes else str(i) for i in self.rows.labels]
-        write_frame(path, pl.DataFrame(columns))
+        write_frame(path, self.rows.table({"cluster": self.cluster, "probability": self.probability}))
 
 
 def has_clusters(run: Run) -> bool:

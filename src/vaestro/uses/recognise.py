@@ -125,13 +125,8 @@ class Recognised:
 
     def write(self, path: Path) -> None:
         """row, file where known, said, nearest, distance, p, and label where known, as .csv or .parquet."""
-        import polars as pl
-
-        columns: dict[str, Any] = {"row": np.arange(self.rows.size), **({"file": list(self.rows.files)} if self.rows.files else {})}
-        columns |= {"said": self.said, "nearest": [self.classes[i] for i in self.nearest], "distance": self.distance, "p": self.p}
-        if self.rows.labels is not None:
-            columns["label"] = [self.rows.classes[i] if self.rows.classes else str(i) for i in self.rows.labels]
-        write_frame(path, pl.DataFrame(columns))
+        nearest = [self.classes[i] for i in self.nearest]
+        write_frame(path, self.rows.table({"said": self.said, "nearest": nearest, "distance": self.distance, "p": self.p}))
 
 
 @by_name

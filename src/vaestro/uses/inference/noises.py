@@ -13,6 +13,8 @@ from torch.distributions import Bernoulli, Distribution, Independent, Normal
 from vaestro.errors import UsageError
 from vaestro.families.base import is_discrete
 from vaestro.families.binned import BinnedDistribution
+from vaestro.families.interval import log_interval
+from vaestro.families.normal import log_ndtr
 from vaestro.registry import Registry
 
 
@@ -70,22 +72,14 @@ def _(law: BinnedDistribution, noisy: Tensor, scale: float) -> Heard:
     return Heard(log_p, torch.einsum("l,l...->...", middles, (joint - log_p).exp()))
 
 
-def _log_between(a: Tensor, b: Tensor) -> Tensor:
-    """log(Phi(b) - Phi(a)) of ends that lie well apart, a < b; from the nearer tail, so that it stays exact far out."""
-    flip = a > 0
-    low, high = (torch.special.log_ndtr(v) for v in (torch.where(flip, -b, a), torch.where(flip, -a, b)))
-    between: Tensor = high + torch.log1p(-(low - high).clamp(max=-1e-6).exp())
-    return between
-
-
 def _rounded(base: Normal, half: float, noisy: Tensor, scale: float) -> Heard:
     """A Gaussian whose ends beyond `half` a level are masses on 0 and 1, in Gaussian noise: two masses and a truncated Gaussian, in closed form."""
     noise = [Normal(noisy.new_full((), v), scale).log_prob(noisy) for v in (0.0, 1.0)]
     whole = base.variance + scale**2
     inside = Normal(base.loc + base.variance / whole * (noisy - base.loc), scale * base.scale / whole.sqrt(), validate_args=False)
     low, high = (torch.full_like(inside.loc, v) for v in (half, 1 - half))
-    log_inside = _log_between((low - inside.loc) / inside.scale, (high - inside.loc) / inside.scale)
-    ends = [torch.special.log_ndtr((half - base.loc) / base.scale), torch.special.log_ndtr((base.loc - 1 + half) / base.scale)]
+    log_inside = log_interval(inside, low, high)
+    ends = [log_ndtr((half - base.loc) / base.scale), log_ndtr((base.loc - 1 + half) / base.scale)]
     parts = torch.stack([ends[0] + noise[0], Normal(base.loc, whole.sqrt()).log_prob(noisy) + log_inside, ends[1] + noise[1]])
     log_p = parts.logsumexp(0)
     share = (parts - log_p).exp()

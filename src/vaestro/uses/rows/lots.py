@@ -1,6 +1,6 @@
 """Rows in order, read some at a time, and what is known of each: a split of data, or the user's own array, table or folder of pictures."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import singledispatch
 from pathlib import Path
@@ -15,7 +15,7 @@ from vaestro.data import SOURCES
 from vaestro.data.kinds import Array, blocks, check, storage, survey
 from vaestro.data.prepare.columns import texts
 from vaestro.data.prepare.files import members
-from vaestro.data.prepare.frames import frame_of, is_frame, is_table
+from vaestro.data.prepare.frames import Frame, frame_of, is_frame, is_table
 from vaestro.data.prepare.inferring import typed
 from vaestro.data.prepare.pictures import ENDINGS
 from vaestro.data.prepare.tables import rows_of_table
@@ -48,6 +48,15 @@ class Lot:
         if self.labels is None:
             raise UsageError(f"{self.name} has no labels; give data with a field `label`, a table with the label's column, or a folder of classes")
         return self.labels
+
+    def table(self, found: Mapping[str, Any]) -> Frame:
+        """What was found of every row, as a frame of polars: its number, its file where known, the columns `found`, and its label where known."""
+        import polars as pl
+
+        columns: dict[str, Any] = {"row": np.arange(self.size), **({"file": list(self.files)} if self.files else {}), **found}
+        if self.labels is not None:
+            columns["label"] = [self.classes[i] if self.classes else str(i) for i in self.labels]
+        return pl.DataFrame(columns)
 
 
 @dataclass(frozen=True)
@@ -96,9 +105,9 @@ def named(kind: Category) -> tuple[str, ...]:
     return kind.names or tuple(map(str, range(kind.n)))
 
 
-def of_tensor(run: Run, x: Tensor, name: str = "the rows", labels: np.ndarray | None = None) -> Lot:
+def of_tensor(run: Run, x: Tensor) -> Lot:
     """Rows [n, *shape] in unit values, of which there may be none."""
-    return Lot(name, len(x), lambda: ({run.field.name: part} for part in x.split(AT_ONCE) if len(part)), labels)
+    return Lot("the rows", len(x), lambda: ({run.field.name: part} for part in x.split(AT_ONCE) if len(part)))
 
 
 @singledispatch
