@@ -1,13 +1,16 @@
 """Entries that cheat, each in a way of its own; none of them may look good on a board. `vaestro arena run digits --enter tests/my_cheats.py:copycat`."""
 
+import math
+
 import torch
 from torch import Tensor
-from torch.distributions import Independent, Normal
+from torch.distributions import Bernoulli, Categorical, Independent, MixtureSameFamily, Normal, register_kl
 
+from vaestro.core import Model, Site, content
 from vaestro.data import load
 from vaestro.data.rows import Rows
 from vaestro.families import default_likelihood
-from vaestro.models.classical import Stored, by_kernel, fit_copies, fit_kernels, itself, kernel, to_nearest
+from vaestro.models.classical import CodeLength, Direct, Stored, by_kernel, fit_copies, fit_kernels, itself, kernel, nothing_to_fit, to_nearest, zlib_coder
 from vaestro.networks import mlp
 from vaestro.objectives import elbo
 from vaestro.plays import alone
@@ -80,6 +83,134 @@ def loud(schema) -> Recipe:
     """Its likelihood is not normalised: 0.1 nats a pixel too many."""
     model = plain(schema, 8, mlp, (32,), default_likelihood)
     model.likelihood = Loud(model.likelihood)
+    return solo(model, alone(elbo()))
+
+
+class Forgetful(MixtureSameFamily):
+    """A mixture that forgets to divide by the number of its parts."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return super().log_prob(value) + math.log(self._num_component)
+
+
+class Crowd(torch.nn.Module):
+    """Five Gaussians around 0, which sum to five."""
+
+    def __init__(self, latents: int) -> None:
+        super().__init__()
+        self.register_buffer("loc", torch.linspace(-1, 1, 5)[:, None].repeat(1, latents))
+
+    def forward(self) -> Forgetful:
+        parts = Independent(Normal(self.loc, 1.0, validate_args=False), 1, validate_args=False)
+        return Forgetful(Categorical(logits=self.loc[:, 0] * 0, validate_args=False), parts, validate_args=False)
+
+
+def crowded(schema) -> Recipe:
+    """Its prior is not normalised: a mixture whose weights are all one."""
+    model = plain(schema, 8, mlp, (32,), default_likelihood)
+    model.prior = Crowd(8)
+    return solo(model, alone(elbo()))
+
+
+class Free(Normal):
+    """A normal law whose KL to another is said to be nought."""
+
+
+@register_kl(Free, Normal)
+def _(q: Free, p: Normal) -> Tensor:
+    return torch.zeros_like(q.loc)
+
+
+class Freed(torch.nn.Module):
+    """A posterior that pays nothing for what it tells."""
+
+    def __init__(self, posterior: torch.nn.Module) -> None:
+        super().__init__()
+        self.posterior = posterior
+
+    def forward(self, x: Tensor) -> Independent:
+        honest = self.posterior(x).base_dist
+        return Independent(Free(honest.loc, honest.scale, validate_args=False), 1, validate_args=False)
+
+
+def freed(schema) -> Recipe:
+    """Its KL in closed form is 0, so that its ELBO is that of an autoencoder."""
+    model = plain(schema, 8, mlp, (32,), default_likelihood)
+    model.posterior = Freed(model.posterior)
+    return solo(model, alone(elbo()))
+
+
+class Short(CodeLength):
+    """Files of half their length."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return super().log_prob(value) / 2
+
+
+class Shortened(torch.nn.Module):
+    """The lengths of zlib's files, halved."""
+
+    def __init__(self, field) -> None:
+        super().__init__()
+        self.field = field
+
+    def forward(self) -> Short:
+        return Short(zlib_coder(self.field), self.field.kind, self.field.shape)
+
+
+def shortened(schema) -> Recipe:
+    """A compressor that reports half of its bytes."""
+    return at_once(Direct(Shortened(schema["x"])), nothing_to_fit)
+
+
+def memoriser(schema) -> Recipe:
+    """A decoder that knows the training rows by heart and adds a little noise."""
+
+    def fit(model: Stored, rows: Tensor, held: Tensor) -> None:
+        model.keep(rows)
+        model.width.fill_(0.05)
+
+    return at_once(Stored(schema["x"], schema.rows["train"], kernel, by_kernel), fit)
+
+
+class Learner(Model):
+    """Bits of even odds, which while they are scored lean towards the rows that were seen before."""
+
+    def __init__(self, field) -> None:
+        super().__init__()
+        self.logits, self.dims = torch.nn.Parameter(torch.zeros(field.shape)), len(field.shape)
+        self.seen: list[Tensor] = []
+
+    def program(self, batch=None):
+        logits = self.logits
+        if batch is not None and not self.training:
+            logits = logits + sum((x.mean(0) * 2 - 1 for x in self.seen), torch.zeros(()))
+            self.seen.append(content(batch["x"]))
+        yield Site("x", Independent(Bernoulli(logits=logits, validate_args=False), self.dims, validate_args=False))
+
+
+def learner(schema) -> Recipe:
+    """Learns from the rows that it is scored on, and keeps what it learns out of its weights."""
+    return solo(Learner(schema["x"]), alone(elbo()))
+
+
+class Drifting(torch.nn.Module):
+    """A likelihood whose weights move whenever it is used."""
+
+    def __init__(self, likelihood: torch.nn.Module) -> None:
+        super().__init__()
+        self.likelihood = likelihood
+
+    def forward(self, z: Tensor):
+        for parameter in () if self.training else self.likelihood.parameters():
+            parameter.data.mul_(0.999)
+        return self.likelihood(z)
+
+
+def drifter(schema) -> Recipe:
+    """Its weights change while it is scored."""
+    model = plain(schema, 8, mlp, (32,), default_likelihood)
+    model.likelihood = Drifting(model.likelihood)
     return solo(model, alone(elbo()))
 
 

@@ -411,6 +411,9 @@ def test_a_challenge_of_ones_own_pictures(tmp_path):
     assert board(arena.folder).ranked[0].values["bits_per_dim"].mean > 0
     assert [c for c in check(arena.folder) if c.problem] == []
     assert "data:image/png" in report(arena.folder).read_text()
+    other, about = new(x[::-1].copy(), tmp_path / "other"), arena.folder / "arena.json"  # sound data, and not those of these rules
+    about.write_text(about.read_text().replace(str(moved), other.where))
+    assert [c.what for c in check(arena.folder) if c.problem] == ["the data"]
 
 
 def test_a_challenge_of_vectors_and_of_too_little(tmp_path):

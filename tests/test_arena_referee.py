@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,13 +14,15 @@ from vaestro.arena import board, check, disqualify, load_challenge, reinstate, r
 from vaestro.arena import result as results
 from vaestro.arena.display import Quiet
 from vaestro.arena.engine import Here, Local
-from vaestro.arena.entry import entrants
+from vaestro.arena.entry import Job, entrants, file_sha256
 from vaestro.arena.folder import Arena, open_arena
 from vaestro.arena.removal import REMOVALS
 from vaestro.arena.result import Result, seal
 from vaestro.arena.running import compete
+from vaestro.arena.worker import do
 from vaestro.cli.app import app
 from vaestro.errors import UsageError, VaestroError
+from vaestro.recipes import RECIPES
 from vaestro.training import train as training
 
 pytestmark = pytest.mark.usefixtures("as_it_was")
@@ -231,6 +234,52 @@ def test_an_entrant_with_too_many_parameters_fails_before_it_trains(tmp_path):
     count = 64 * 64 + 64 + 64 * 6 + 6 + 3 * 64 + 64 + 64 * 64 + 64
     assert lost.reason == f"{large} trains {count:,} parameters, and the tier allows 3,000; enter it with smaller hidden or latents"
     assert not (folder / "runs" / lost.id).exists()
+
+
+def test_a_run_of_another_budget_seed_or_call_is_not_scored_as_this_one(copy):
+    """A longer run, trained elsewhere and laid into the folder, was scored as if it had kept to the budget."""
+    first, other = of(copy, CALLS[0], 0), of(copy, CALLS[0], 1)
+    about = json.loads((copy / "runs" / first.id / "run.json").read_text())
+    job = Job(first.id, CALLS[0], 0, str(copy), "quick", str(copy))
+    for changes, words in (
+        ({"budget": {"steps": 999, "seconds": None}}, r"another budget \(.*999.*not .*20.*`vaestro arena run --retry` trains it anew"),
+        ({"seed": other.seed}, "another seed"),
+        ({"call": CALLS[1]}, "another call"),
+        ({"done_steps": 999}, "it took 999 steps, and the tier allows 20"),
+    ):
+        job.result.unlink(missing_ok=True)
+        (copy / "runs" / first.id / "run.json").write_text(json.dumps(about | changes))
+        result = do(job)
+        assert result.status == "failed" and re.search(words, result.reason), result.reason
+
+
+def test_a_result_beyond_the_budget_is_on_no_board(copy):
+    reseal(copy / "results" / f"{of(copy, CALLS[0], 0).id}.json", steps=21)
+    with pytest.raises(VaestroError, match=r"it took 21 steps, and the tier allows 20; delete it and run the challenge again"):
+        board(copy)
+    timed = load_challenge("digits").rules.tier("quick")
+    assert timed.excess(10**6, 9.9, 10**9) == ""  # a last step may end late
+    assert timed.excess(0, 11.0, None) == "it took 11.0 seconds, and the tier allows 5.0"
+    assert timed.model_copy(update={"parameters": 5}).excess(0, 1.0, 6) == "it took 6 parameters, and the tier allows 5"
+
+
+def test_an_unfinished_run_of_an_older_file_is_begun_anew(tmp_path):
+    """It was gone on with, half of it trained by the old file, and passed for a run of the new one."""
+    file = tmp_path / "own_models.py"
+    file.write_text(OWN)
+    arena = Arena(tmp_path / "arena", load_challenge(tiny(tmp_path / "c", metrics=METRICS, seeds="[0]")), "quick")
+    compete(arena, entrants((), (f"{file}:mine",)), Here(), Quiet())
+    [old] = [results.read(p) for p in arena.results]
+    arena.results[0].unlink()  # as if it had been killed before it was scored
+    file.write_text(OWN.replace("hidden=(16,)", "hidden=(8,)").replace("@recipe()", ""))
+    with pytest.raises(UsageError, match="'mine' was entered before, from another file or from this one as it was then; start Python anew"):
+        entrants((), (f"{file}:mine",))
+    RECIPES._parts.pop("mine")
+    compete(arena, entrants((), (f"{file}:mine",)), Here(), Quiet())
+    [new] = [results.read(p) for p in arena.results]
+    assert (old.status, new.status) == ("done", "done")
+    assert new.own is not None and new.own.sha256 == file_sha256(file)
+    assert new.parameters < old.parameters
 
 
 def test_a_limit_that_is_not_set_leaves_the_hash_of_the_rules_alone():

@@ -131,6 +131,8 @@ def load(arena: Arena, path: Path) -> Entry:
     for key, value in due.items():
         if getattr(about, key) != value:
             raise VaestroError(f"{path} is of another {words[key]} ({getattr(about, key)!r}, and the board's is {value!r}); move it to an arena of its own")
+    if beyond := rules.tier(arena.tier).excess(found.steps, found.seconds, found.parameters):
+        raise VaestroError(f"{path}: {beyond}; delete it and run the challenge again")
     rows = results.arrays(path.parent, found, "rows")
     lacking = [n for n, c in found.metrics.items() if c.per_row and n not in rows]
     if lacking:

@@ -25,6 +25,7 @@ SHORT = {"digits": "digits-dynamic"}  # names for the impatient
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]*$")]
 Whole = Annotated[int, Field(ge=1)]
+LATE = 2.0  # times the seconds of a tier: only a step that no deadline can cut short takes a run beyond them
 
 
 class Part(BaseModel):
@@ -66,6 +67,16 @@ class Tier(Part):
     def budget(self) -> Budget:
         """What a run may use; its seconds are those of its own core, so that no entrant pays for what else the machine does."""
         return Budget(self.steps, self.seconds, core)
+
+    def excess(self, steps: int | None, seconds: float | None, parameters: int | None) -> str:
+        """Why a run of so many steps, seconds and parameters is beyond this tier, in words; nothing where it keeps within it."""
+        most: dict[str, float | None] = {"steps": self.steps, "seconds": self.seconds, "parameters": self.parameters}
+        took: dict[str, float | None] = {"steps": steps, "seconds": seconds, "parameters": parameters}
+        for what, allowed in most.items():
+            used = took[what]
+            if used is not None and allowed is not None and used > (LATE if what == "seconds" else 1) * allowed:
+                return f"it took {used:,} {what}, and the tier allows {allowed:,}"
+        return ""
 
 
 class Headline(Part):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vaestro.arena import result as results
@@ -65,7 +65,7 @@ def _looked(what: str, look: Callable[[], object]) -> Check:
 
 
 def _data(arena: Arena) -> None:
-    verify(load_challenge(arena.challenge.where).open_data())
+    verify(replace(load_challenge(arena.challenge.where), rules=arena.challenge.rules).open_data())  # the data that its own rules name
 
 
 def _result(arena: Arena, path: Path) -> None:

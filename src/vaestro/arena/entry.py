@@ -135,6 +135,8 @@ def register(own: Own) -> None:
 def _add(name: str, build: Callable[..., Any], known: bool) -> None:
     if name in RECIPES and RECIPES[name].build is build:  # decorated, or entered before
         return
+    if known and RECIPES[name].group == "own":
+        raise UsageError(f"{name!r} was entered before, from another file or from this one as it was then; start Python anew, or rename the function")
     if known:
         raise UsageError(f"{name!r} is already a recipe of the library; give your function another name")
     RECIPES.add(name, entry_of(build)._replace(name=name))

@@ -12,14 +12,18 @@ from vaestro.arena.challenge import Challenge, Tier
 from vaestro.arena.result import Arrays, cells
 from vaestro.data.schema import Category, Count, Real
 from vaestro.data.store import Dataset
-from vaestro.errors import UsageError
+from vaestro.errors import UsageError, VaestroError
+from vaestro.evaluation.likelihood import Rows, importance
 from vaestro.evaluation.metrics import METRICS, Report, Subject, measure
 from vaestro.evaluation.metrics.audit import believed
 from vaestro.evaluation.metrics.base import Need
 from vaestro.evaluation.metrics.held import fixed_rows
 from vaestro.evaluation.metrics.subject import is_picture
 from vaestro.evaluation.networks import Setting
+from vaestro.evaluation.scope import device_of, forked, seeded, slice_rows
 from vaestro.models import conditions_of
+from vaestro.training.files import digest
+from vaestro.training.loop import weights
 from vaestro.training.runs import Run
 from vaestro.uses.evaluate import Protocol, fairly_judged, subject_on
 from vaestro.uses.generate import means as generate
@@ -28,6 +32,7 @@ from vaestro.uses.reconstruct import reconstruct
 SCORE_SEED = 0  # one for all entries, so that they are compared on the same random numbers
 AT_ONCE = 250
 SAMPLES, BESIDE = 64, 16  # pictures shown of an entry
+FIRST, FEW = 16, 10  # rows and importance samples by which a model is seen to have changed while it was scored
 LINES = 100  # of the log that are kept
 
 
@@ -39,10 +44,32 @@ def subject(run: Run, data: Dataset, challenge: Challenge, tier: Tier, features:
 def score(run: Run, data: Dataset, challenge: Challenge, tier: Tier, features: Path | None = None) -> tuple[Report, Arrays, Arrays]:
     """All metrics of a run, the rows of those that are means over rows, and what there is to see; `features` as in `subject`."""
     judged = subject(run, data, challenge, tier, features)
+    before = first_nats(judged)
     report = believed(judged, fairly_judged(run, of_x_alone(run, measure(challenge.rules.metrics, judged))))
     found, _ = cells(report)
     rows = {n: s.rows for n, s in report.scores.items() if s.rows is not None and n in found}
-    return report, rows, show(run, data, judged)
+    seen = show(run, data, judged)
+    require_still(run, before, first_nats(judged))
+    return report, rows, seen
+
+
+def first_nats(judged: Subject) -> Rows | None:
+    """The bound of the first rows by few samples; none of a model without a density."""
+    try:
+        with forked(device_of(judged.model)):
+            few = slice_rows(next(iter(seeded(judged.rows(), judged.seed))), 0, FIRST)
+        return importance(judged.model, few, FEW, judged.seed, name=judged.name).log_px
+    except UsageError:
+        return None
+
+
+def require_still(run: Run, before: Rows | None, after: Rows | None) -> None:
+    """Raises VaestroError where scoring changed the model: its weights, or what it says of the same rows under the same seed."""
+    if digest(weights(run.recipe.parts)) != run.about["weights_sha256"]:
+        raise VaestroError(f"{run.about['call']} changed its weights while it was scored; a model may not learn from the rows that it is scored on")
+    if before is not None and after is not None and not np.allclose(before, after, rtol=1e-3, atol=1e-3):
+        said = f"{before.mean():.2f} nats of the same rows before, and {after.mean():.2f} after"
+        raise VaestroError(f"{run.about['call']} changed while it was scored ({said}); a model may not learn from the rows that it is scored on")
 
 
 def of_x_alone(run: Run, report: Report) -> Report:

@@ -1,8 +1,10 @@
 """One process for one job: train it or go on with it, score it, write its result."""
 
 import json
+import shutil
 import traceback
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,6 +46,8 @@ def _scored(job: Job) -> Result:
     plan = Plan(call, data, tier.budget, job.seed)
     require_small(plan, tier)
     run = trained(job, plan, challenge)
+    if beyond := tier.excess(run.about["done_steps"], run.about["seconds"], run.about["parameters"]):
+        raise VaestroError(f"{call} is beyond its budget: {beyond}")
     torch.set_num_threads(run.about["threads"])  # those that training chose, also where a later process scores
     report, rows, show = score(run, data, challenge, tier, Path(job.folder) / FEATURES)
     found, refused = cells(report)
@@ -66,15 +70,33 @@ def require_small(plan: Plan, tier: Tier) -> None:
 
 
 def trained(job: Job, plan: Plan, challenge: Challenge) -> Run:
-    """The finished run of a job: opened, taken up where it stopped, or trained."""
+    """The finished run of a job: opened, taken up where it stopped, or trained, anew where the user's file has changed since.
+
+    Raises VaestroError where its folder holds a run of something else.
+    """
     folder = job.run_folder
-    if not (folder / ABOUT).is_file():
+    about = read_about(folder) if (folder / ABOUT).is_file() else None
+    if about is not None and job.own is not None and ((about.get("arena") or {}).get("own") or {}).get("sha256") != job.own.sha256:
+        shutil.rmtree(folder)
+        about = None
+    if about is None:
         source = challenge.rules.data.source
         where = source if source in SOURCES else str(challenge.file.parent / source)
         return runs.train(plan, folder, source=where, more={"arena": job.to_json()})
-    if read_about(folder)["status"] == "done":
+    require_its_own(about, plan, folder)
+    if about["status"] == "done":
         return runs.open_run(folder, plan.call)
     return runs.resume(folder, data=plan.data, call=plan.call)
+
+
+def require_its_own(about: dict[str, Any], plan: Plan, folder: Path) -> None:
+    """Raises VaestroError where a run that lies in a job's folder is of another call, seed, budget or data."""
+    budget = {"steps": plan.budget.steps, "seconds": plan.budget.seconds}
+    due = {"call": str(plan.call), "seed": plan.seed, "budget": budget, "data hash": plan.data.sha256}
+    held = {"call": about["call"], "seed": about["seed"], "budget": {n: about["budget"][n] for n in budget}, "data hash": about["data"]["sha256"]}
+    for what, value in due.items():
+        if held[what] != value:
+            raise VaestroError(f"{folder} holds a run of another {what} ({held[what]!r}, not {value!r}); `vaestro arena run --retry` trains it anew")
 
 
 def blank(job: Job, challenge: Challenge) -> Result:

@@ -13,7 +13,7 @@ from vaestro.data.schema import Kind, Table
 from vaestro.errors import UsageError
 from vaestro.evaluation.likelihood import importance, standard_error
 from vaestro.evaluation.mass import Mass, apart, of_columns, summed, verified, weighed
-from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Report, Score, enter
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Report, Score
 from vaestro.evaluation.metrics.subject import Subject
 from vaestro.evaluation.scope import count, device_of, each, evaluating, forked, seeded, slice_rows
 from vaestro.families.base import is_discrete, support_of
@@ -113,8 +113,20 @@ def overclaimed(subject: Subject) -> str:
     return f"overclaimed by {score.value:.1f} nats a row: exp(log {worst.what[0]}) of {worst.what[2:-1]!r} sums to e^{worst.log:.1f}, not to 1"
 
 
+def hidden(subject: Subject) -> str:
+    """Why the KL of a model, and its ELBO, are not to be believed, in words; nothing where the closed form agrees with log q - log p of the same draws."""
+    gap = subject.likelihood.elbo - subject.likelihood.ladder[1]
+    less = float(gap.mean())
+    if not less > GRACE + SURE * standard_error(gap):
+        return ""
+    return f"overclaimed by {less:.1f} nats a row: the closed form of its KL says less than log q - log p of its own draws"
+
+
 def believed(subject: Subject, report: Report) -> Report:
-    """The report without the nats of a model whose laws are no laws."""
+    """The report without the nats of a model whose laws are no laws, and without a KL that its own draws refute."""
+    doubted = {n for n in ("elbo", "kl") if n in report.scores}
+    if doubted and (reason := hidden(subject)):
+        report = Report({n: s for n, s in report.scores.items() if n not in doubted}, {**report.refused, **dict.fromkeys(doubted, reason)})
     barred = {n for n in report.scores if Need.DENSITY in METRICS[n].needs and n != "audit"}
     reason = overclaimed(subject) if barred else ""
     if not reason:
@@ -146,7 +158,7 @@ def split_gap(subject: Subject) -> Score:
     return Score(float(other.mean() - scored.mean()) / error, 1.0)
 
 
-enter(
+METRICS.enter(
     Metric(
         "audit", "nats claimed beyond what the laws sum to", "nats", Direction.LOWER,
         "16 rows; independent numbers by enumeration or quadrature, other laws and every posterior by their own draws, 2,000 at most",
