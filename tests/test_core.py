@@ -9,6 +9,10 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Independent, MultivariateNormal, Normal, kl_divergence
 
 from vaestro.core import Draw, Model, Seen, Site, content, draw, replaying, run, sampling, take
+from vaestro.objectives import elbo
+from vaestro.plays import alone
+from vaestro.recipes.book import solo
+from vaestro.training.monitor import vital_signs
 
 
 class Discrete(Model):
@@ -34,6 +38,30 @@ def log_joint(m: Discrete, x: Tensor, y: int, z: int) -> Tensor:
 
 def log_q(m: Discrete, x: Tensor, y: int, z: int) -> Tensor:
     return (m.d + x.sum()).log_softmax(0)[y] + (m.e[y] * x[0]).log_softmax(0)[z]
+
+
+class Coins(Model):
+    """Independent bits, without a latent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.tensor([0.3, -1.0, 2.0]))
+
+    def program(self, batch=None):
+        yield Site("x", Independent(Bernoulli(logits=self.logits), 1))
+
+
+def test_without_latents_every_draw_says_the_same_and_objectives_are_one_number_a_row() -> None:
+    """Such a model of one's own could not be trained: its loss was one number for all rows."""
+    coins, x = Coins(), torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+    due = Bernoulli(logits=coins.logits.detach()).log_prob(x).sum(-1)
+    trace = coins({"x": x}, 3)
+    assert torch.equal(trace.log_w, due.expand(3, 2)) and torch.equal(trace.log_px, trace.log_w)
+    assert torch.allclose(elbo()(trace), -due) and elbo()(trace).shape == (2,)
+    signs = vital_signs(solo(coins, alone(elbo())), [{"x": x}, {"x": x[:1]}], 1.0)
+    assert signs == {"validation": pytest.approx(-float(torch.stack([due[0], due[1], due[0]]).mean()))}
+    half = coins({"x": Seen(x, torch.tensor([True, False]))}, 3)
+    assert torch.allclose(half.log_px, torch.stack([due[0], torch.tensor(0.0)]).expand(3, 2))
 
 
 @pytest.fixture

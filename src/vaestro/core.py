@@ -278,8 +278,12 @@ class Model(nn.Module):
         """
         given = {n: batch[n] for n in self.observed if n in batch} if given is None else given
         first = next(iter(batch.values()))
-        rows = len(first if isinstance(first, Tensor) else first.value)
-        return run(self.program(batch), choosing((k, rows), given))
+        lead = (k, len(first if isinstance(first, Tensor) else first.value))
+        trace = run(self.program(batch), choosing(lead, given))
+        if trace.latents:
+            return trace
+        once = {n: d.log_p for n, d in trace.items() if isinstance(d.log_p, Tensor) and d.log_p.dim() < 2}  # no draw made them k numbers
+        return Trace({n: d._replace(log_p=once[n].expand(lead)) if n in once else d for n, d in trace.items()})
 
     @torch.no_grad()
     def generate(self, n: int, given: Batch | None = None, conditions: Batch | None = None) -> Trace:

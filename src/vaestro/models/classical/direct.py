@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from vaestro.core import Batch, Choosing, Model, Program, Site, Trace, content, sampling
+from vaestro.core import Batch, Model, Program, Site
 from vaestro.data.schema import Binary, Field, Integer, Kind, Shape
 from vaestro.errors import UsageError, VaestroError
 from vaestro.families import Bernoulli
@@ -32,12 +32,6 @@ class Direct(Model):
     def program(self, batch: Batch | None = None) -> Program:
         """x ~ p(x)."""
         yield Site("x", self.law())
-
-    def forward(self, batch: Batch, k: int = 1, given: Batch | None = None, choosing: Choosing = sampling) -> Trace:
-        """The trace, its numbers shown `k` times: [k, b]."""
-        trace = super().forward(batch, k, given, choosing)
-        lead = (k, len(content(next(iter(batch.values())))))
-        return Trace({n: d._replace(log_p=torch.as_tensor(d.log_p).expand(lead)) for n, d in trace.items()})
 
 
 class Marginals(nn.Module):
