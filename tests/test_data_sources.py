@@ -7,6 +7,7 @@ import tarfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -185,8 +186,16 @@ def test_silent_address_and_missing_client(cache: Path) -> None:
 
 def _one_source(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
     registry: Registry[Source] = Registry("data set")
-    registry.add(source.name, source)
+    registry.enter(source)
     monkeypatch.setattr("vaestro.data.sources.SOURCES", registry)
+
+
+def test_parts_are_entered_under_their_own_names_and_once() -> None:
+    registry: Registry[Any] = Registry("data set")
+    registry.enter(SOURCES["digits"], SOURCES["mnist-grey"])
+    assert list(registry.values()) == [SOURCES["digits"], SOURCES["mnist-grey"]] and list(registry) == ["digits", "mnist-grey"]
+    with pytest.raises(UsageError, match="two data sets are called 'digits'; rename one of them"):
+        registry.enter(SOURCES["digits"])
 
 
 def test_get_says_the_remedy(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

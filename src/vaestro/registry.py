@@ -37,6 +37,11 @@ class Registry(Mapping[str, T]):
         self._parts[name] = part
         return part
 
+    def enter(self, *parts: T) -> None:
+        """Register parts that carry their names themselves."""
+        for part in parts:
+            self.add(part.name, part)  # type: ignore[attr-defined]
+
     def register(self, part: P) -> P:
         """A decorator: the function's own name is the part's name, and its signature stays known."""
         self.add(part.__name__, part)  # type: ignore[attr-defined, arg-type]

@@ -28,7 +28,6 @@ class Asked(NamedTuple):
     threshold: float
     repair: int
     picture: Path | None
-    stream: bool
     as_json: bool
 
 
@@ -63,7 +62,7 @@ def detect(
     from vaestro.uses.detect.writing import require_writers, told
     from vaestro.uses.rows.inputs import exact, fitting
 
-    of, asked = opened(run, own, device), Asked(out, fdr, rate, threshold, repair, picture, stream, as_json)
+    of, asked = opened(run, own, device), Asked(out, fdr, rate, threshold, repair, picture, as_json)
     require_writers(of.field, out, picture, files)
     require_level(fdr, "the false-discovery rate")
     with watching():

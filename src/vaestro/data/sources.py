@@ -185,7 +185,7 @@ def digits(variant: str, field: Field, rule: str, bring_and_store: tuple[Bring, 
     return Source(name, title, field, DIGITS, "BSD", "0 MB", "inside scikit-learn, nothing is fetched", rule, *bring_and_store)
 
 
-for source in (
+SOURCES.enter(
     mnist("dynamic", BINARY28, f"{DYNAMIC} {LAST}", dynamic),
     mnist("static", BINARY28, f"{STATIC} {LAST}", static),
     mnist("grey", GREY28, f"{GREY} {LAST}", grey),
@@ -194,43 +194,28 @@ for source in (
     fashion_mnist("grey", GREY28, f"{GREY} {LAST}", grey),
     digits("", Field("x", Integer(17), (1, 8, 8)), f"{GREY} {CONTENT}", (digit_levels, grey)),
     digits("dynamic", Field("x", Binary(), (1, 8, 8)), f"{DYNAMIC} {CONTENT}", (digit_intensities, dynamic)),
-):
-    SOURCES.add(source.name, source)
+)
 SOURCES.add("fashion-mnist", SOURCES["fashion-mnist-grey"])
-SOURCES.add(
-    gaussian_grid.NAME,
+SOURCES.enter(
     Source(
         gaussian_grid.NAME, "Twenty-five Gaussians on a grid of the plane, their density known", gaussian_grid.FIELD, gaussian_grid.CLASSES,
         "that of this package", "0 MB", "drawn by code", "Drawn once with a stated seed; the label is the mode.", gaussian_grid.bring, grey,
     ),
-)  # fmt: skip
-SOURCES.add(
-    stacked.NAME,
     Source(
         stacked.NAME, "Three MNIST digits as the channels of a colour picture, 1,000 classes", stacked.FIELD, stacked.CLASSES, "that of MNIST", "11.5 MB",
         "the files of mnist-grey; 165 MB to store", f"Three digits of one split, drawn with a stated seed. {LAST}", stacked.stacked(idx_images(MNIST)), grey,
     ),
-)  # fmt: skip
-SOURCES.add(
-    emoji.NAME,
     Source(
         emoji.NAME, "Emoji of 64x64 colour pixels", emoji.FIELD, emoji.CLASSES, "art: Apache-2.0; the package: MIT", "74 MB",
         "the npm package emoji-datasource-google 16.0.0", "Values as they are, on white. Split by first code point 80 / 10 / 10.", emoji.emoji(), grey,
     ),
-)  # fmt: skip
-SOURCES.add(
-    hanzi.NAME,
     Source(
         hanzi.NAME, "Chinese characters of 28x28 pixels, 20 writings of each of 1,000", hanzi.FIELD, hanzi.CLASSES, "Arphic Public License", "13.5 MB",
         "the npm package hanzi-writer-data 2.0.1", "Strokes moved and turned at random with a stated seed, then drawn. Split by character 80 / 10 / 10.",
         hanzi.hanzi(), grey,
     ),
+    *SPRITES, PAIRS, *TABLES,
 )  # fmt: skip
-for sprites in SPRITES:
-    SOURCES.add(sprites.name, sprites)
-SOURCES.add(PAIRS.name, PAIRS)
-for tabular in TABLES:
-    SOURCES.add(tabular.name, tabular)
 
 
 def get(name: str, path: Path | str | None = None, offline: bool = False, progress: Progress = silent) -> Dataset:

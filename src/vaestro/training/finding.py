@@ -17,21 +17,21 @@ T = TypeVar("T")
 Named: TypeAlias = Run | Path | str  # a run, its folder, or its name
 
 
-def find(name: Path | str, parent: Path = RUNS) -> Path:
+def find(name: Path | str) -> Path:
     """The folder of the run that `name` means; raises UsageError, with what was probably meant, where it is none or several."""
     text, path = str(name), Path(name).expanduser()
     if not text:
         raise UsageError("a run is named by its folder, its name inside ./runs, or the first letters of that; give one: `vaestro runs` lists them")
     if (path / ABOUT).is_file():
         return path
-    if (parent / text / ABOUT).is_file():
-        return parent / text
+    if (RUNS / text / ABOUT).is_file():
+        return RUNS / text
     if text in SHIPPED_NAMES and SHIPPED_NAMES[text].is_dir():
         return SHIPPED_NAMES[text]
-    names = sorted(p.parent.name for p in parent.glob(f"*/{ABOUT}"))
+    names = sorted(p.parent.name for p in RUNS.glob(f"*/{ABOUT}"))
     begun = [n for n in names if text and n.startswith(text)]
     if len(begun) == 1:
-        return parent / begun[0]
+        return RUNS / begun[0]
     if begun:
         raise UsageError(f"{text!r} may mean {', '.join(begun)}; write more of its name")
     if path.is_dir():

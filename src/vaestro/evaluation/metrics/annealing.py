@@ -1,7 +1,7 @@
 """Metrics by annealing, dear: the likelihood without the encoder, and how far annealing itself may be off."""
 
 from vaestro.evaluation.annealed import Plan, annealed, sandwiched
-from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
 from vaestro.evaluation.metrics.subject import Subject
 
 ROWS = 100
@@ -21,7 +21,7 @@ def bdmc_gap(subject: Subject) -> Score:
     return Score.of_rows(found.upper - found.log_px)
 
 
-enter(
+METRICS.enter(
     Metric(
         "ais", "negative log-likelihood by annealing", "nats", Direction.LOWER, f"at most {ROWS} rows, {PATH}; the posterior is not used",
         "Neal 2001; Wu et al. 2017, section 3", ais, frozenset({Need.DENSITY, Need.LATENTS}), dear=True, group=Group.DENSITY,

@@ -94,12 +94,6 @@ class Metric:
 METRICS: Registry[Metric] = Registry("metric")
 
 
-def enter(*metrics: Metric) -> None:
-    """Register metrics, each under its own name."""
-    for metric in metrics:
-        METRICS.add(metric.name, metric)
-
-
 @dataclass(frozen=True)
 class Report:
     """What was measured, and why the rest was not."""

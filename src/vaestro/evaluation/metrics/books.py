@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vaestro.codes import Usage, used_in
 from vaestro.errors import UsageError
-from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter, jackknife
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score, jackknife
 from vaestro.evaluation.metrics.subject import Subject, central
 from vaestro.evaluation.scope import chunked, device_of, evaluating, forked, no_rows, seeded, slice_rows
 from vaestro.seeds import mix, reseed
@@ -59,7 +59,7 @@ def perplexity(subject: Subject) -> Score:
     return subject.once(CODES, lambda: _scores(subject))[1]
 
 
-enter(
+METRICS.enter(
     Metric(
         "codes_used", "codes in use", "share of codes", Direction.HIGHER,
         "codes that the rows scored use at least once, of all; of codes that are drawn, once on average",

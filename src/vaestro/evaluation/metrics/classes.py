@@ -4,7 +4,7 @@ import numpy as np
 
 from vaestro.core import content
 from vaestro.errors import UsageError
-from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
 from vaestro.evaluation.metrics.subject import Subject
 from vaestro.evaluation.scope import device_of, evaluating, forked, seeded
 from vaestro.models import classify
@@ -23,7 +23,7 @@ def classification_error(subject: Subject) -> Score:
     return Score.of_rows(np.concatenate(wrong))
 
 
-enter(
+METRICS.enter(
     Metric(
         "classification_error", "classification error", "share of rows", Direction.LOWER, "rows whose most likely class under q(y | x) is not their label",
         "Kingma et al. 2014, table 1", classification_error, frozenset({Need.LABELS}), group=Group.CLASSES,

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from vaestro.errors import UsageError
-from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter, jackknife
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score, jackknife
 from vaestro.evaluation.metrics.encodings import TRAINING, classes, held_codes, training_codes
 from vaestro.evaluation.metrics.subject import Subject
 
@@ -78,4 +78,4 @@ def _metric(name: str) -> Metric:
     return Metric(name, title, unit, Direction.HIGHER, protocol, source, partial(column, name=name), needs, group=Group.LATENTS)
 
 
-enter(*map(_metric, COLUMNS))
+METRICS.enter(*map(_metric, COLUMNS))

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import flop_registry
 from vaestro.core import Batch, Draw, Site, draw
 from vaestro.errors import UsageError
 from vaestro.evaluation.likelihood import standard_error
-from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
 from vaestro.evaluation.metrics.subject import AT_ONCE, Cost, Subject
 from vaestro.evaluation.scope import at_rest, device_of, evaluating, forked, until
 from vaestro.seeds import mix
@@ -116,9 +116,9 @@ for name, title, unit, protocol, read in (
     ("seconds", "training time", "seconds", CLOCKED, lambda c: c.seconds),
     ("steps", "training steps", "steps", "optimiser steps of the first player", lambda c: c.steps),
 ):
-    enter(Metric(name, title, unit, Direction.LOWER, protocol, "counted", _read(read), frozenset({Need.COST}), group=Group.COST))
+    METRICS.enter(Metric(name, title, unit, Direction.LOWER, protocol, "counted", _read(read), frozenset({Need.COST}), group=Group.COST))
 
-enter(
+METRICS.enter(
     Metric(
         "peak_memory", "peak memory of training", "MiB", Direction.LOWER, "the most that the training process held at once: resident memory, Python and torch "
         "included, or on CUDA what torch allocated there", "counted", peak_memory, frozenset({Need.COST}), group=Group.COST,

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter, jackknife
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score, jackknife
 from vaestro.evaluation.metrics.encodings import require_learners
 from vaestro.evaluation.metrics.factors import Made, halves, made
 from vaestro.evaluation.metrics.subject import Subject
@@ -86,7 +86,7 @@ for name, title, unit, protocol in (
     ("dci_completeness", "factors that one latent serves", "share", HOW),
     ("dci_informativeness", "factors found from the latents", "share of rows", f"{HOW}; how often they are right on the other half, mean over factors"),
 ):
-    enter(
+    METRICS.enter(
         Metric(
             name, title, unit, Direction.HIGHER, protocol, "Eastwood & Williams 2018, section 2 (random forest)", partial(column, name=name),
             frozenset({Need.LATENTS, Need.FACTORS}), group=Group.FACTORS,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vaestro.data.schema import Real, Table
-from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
 from vaestro.evaluation.metrics.subject import Subject
 
 IN_ONE_PASS = "from the importance samples of `nll`, in the same pass"
@@ -79,4 +79,4 @@ for found in (
     Metric("effective_samples", "effective share of samples", "share", Direction.HIGHER, IN_ONE_PASS, "Owen 2013, section 9.3", effective_samples, DENSITY),
     Metric("bound_gap", "gain over the last tenfold of samples", "nats", Direction.LOWER, f"{IN_ONE_PASS}; NaN below 10 samples", BURDA, bound_gap, DENSITY),
 ):
-    enter(replace(found, group=Group.DENSITY))
+    METRICS.enter(replace(found, group=Group.DENSITY))

@@ -8,7 +8,7 @@ import numpy as np
 from vaestro.data.schema import Category, Schema
 from vaestro.data.store import Split
 from vaestro.errors import UsageError
-from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter, jackknife
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score, jackknife
 from vaestro.evaluation.metrics.factors import gaps
 from vaestro.evaluation.metrics.subject import Subject
 
@@ -81,7 +81,7 @@ def known_factors(split: Split, schema: Schema, index: np.ndarray) -> dict[str, 
     return {name: np.asarray(split.arrays[name])[index] for name in names} if len(names) > 1 else {}
 
 
-enter(
+METRICS.enter(
     Metric(
         "mig", "mutual information gap", "share of a factor's entropy", Direction.HIGHER,
         f"posterior means in {BINS} bins of equal width, on the rows scored; a factor of more than {BINS} levels cannot reach 1",

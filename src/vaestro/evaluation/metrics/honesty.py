@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vaestro.errors import UsageError
 from vaestro.evaluation.likelihood import importance
-from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter, jackknife
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score, jackknife
 from vaestro.evaluation.metrics.memorisation import celled, copied, copy_ratio, copying_z, nearest, recognised, recognised_error, shared_cells
 from vaestro.evaluation.metrics.subject import Subject
 from vaestro.evaluation.scope import device_of, each, forked
@@ -133,7 +133,7 @@ COPIES = (
 )
 for name in ("judge", "pca64"):
     add = partial(Metric, needs=frozenset({Need.FEATURES, Need.SPLITS}), group=Group.HONESTY)
-    enter(
+    METRICS.enter(
         add(
             f"copy_ratio_{name}", f"distance to training rows, over that of unseen rows ({name})", "ratio", Direction.ONE, f"medians; {COPIES}",
             "after Meehan et al. 2020, section 3", partial(copy_distance, features=name),
@@ -149,7 +149,7 @@ for name in ("judge", "pca64"):
         ),
     )  # fmt: skip
 
-enter(
+METRICS.enter(
     Metric(
         "membership", "training rows given away by their likelihood", "share", Direction.LOWER,
         "true positives at 1 % false positives, which is 0.01 by chance; 10 importance samples; as many rows of either side, at most 5,000",

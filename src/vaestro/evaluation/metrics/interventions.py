@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from vaestro.errors import UsageError
-from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter, jackknife
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score, jackknife
 from vaestro.evaluation.metrics.encodings import require_learners
 from vaestro.evaluation.metrics.factors import Made, halves, made
 from vaestro.evaluation.metrics.probes import linear, standardised
@@ -99,7 +99,7 @@ def factor_vae_score(subject: Subject) -> Score:
 
 
 ON_ROWS = f"on pairs and groups of {TOGETHER} among the rows scored, learnt on one half and judged on the other; chance is 1 / factors"
-enter(
+METRICS.enter(
     Metric(
         "beta_vae_score", "held factor told from differences", "share", Direction.HIGHER, f"logistic regression, {ON_ROWS}", "Higgins et al. 2017, section 3",
         beta_vae_score, frozenset({Need.LATENTS, Need.FACTORS}), group=Group.FACTORS,

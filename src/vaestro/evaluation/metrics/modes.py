@@ -11,7 +11,7 @@ from vaestro.core import content
 from vaestro.data import gaussian_grid
 from vaestro.errors import UsageError
 from vaestro.evaluation.judge import Features
-from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter, jackknife
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score, jackknife
 from vaestro.evaluation.metrics.histograms import caught, imbalance, total_variation
 from vaestro.evaluation.metrics.subject import Subject
 from vaestro.evaluation.scope import seeded
@@ -111,7 +111,7 @@ def excess_nats(subject: Subject) -> Score:
 
 
 RULE = "as many generated rows as data rows; a mode is caught by one row: within 3 deviations on gaussian-grid (of 25), else by the judge's class"
-enter(
+METRICS.enter(
     Metric(
         "modes_caught", "modes that samples reach", "modes", Direction.HIGHER, RULE, "Srivastava et al. 2017, section 4",
         modes_caught, frozenset(), False, Group.MODES,

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from vaestro.errors import UsageError
-from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
 from vaestro.evaluation.metrics.encodings import held_codes, held_values
 from vaestro.evaluation.metrics.subject import Subject
 
@@ -56,7 +56,7 @@ for name, title in (
     ("trustworthiness", "neighbours in the latents that are neighbours in the data"),
     ("continuity", "neighbours in the data that stay neighbours in the latents"),
 ):
-    enter(
+    METRICS.enter(
         Metric(
             name, title, "share", Direction.HIGHER, WORDS, "Venna & Kaski 2001", partial(column, name=name), frozenset({Need.LATENTS}),
             group=Group.LATENTS,

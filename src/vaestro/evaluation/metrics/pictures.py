@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vaestro.data.schema import Binary, Field, Integer
 from vaestro.errors import UsageError
-from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
 from vaestro.evaluation.metrics.reconstruction import THROUGH
 from vaestro.evaluation.metrics.sets import DEAR
 from vaestro.evaluation.metrics.subject import Subject, Way, is_picture
@@ -82,7 +82,7 @@ def feature_distance(subject: Subject, features: str) -> Score:
 
 PICTURES = frozenset({Need.LATENTS, Need.PICTURES})
 WANG = "Wang et al. 2004, equation 13"
-enter(
+METRICS.enter(
     Metric(
         "psnr", "peak signal-to-noise ratio of reconstructions", "dB", Direction.HIGHER, f"a mean over rows of 10 log10(1 / mse), an exact row counts as "
         f"{EXACT:.0f}; {THROUGH}", "Wang et al. 2004, section I", psnr, PICTURES, group=Group.RECONSTRUCTION,
@@ -99,7 +99,7 @@ enter(
 )  # fmt: skip
 
 for network in NETWORKS:
-    enter(
+    METRICS.enter(
         Metric(
             f"feature_distance_{network}", f"feature distance of reconstructions ({network})", "squared features", Direction.LOWER,
             f"|f(x) - f(x')|^2 of each row; {THROUGH}", "Johnson et al. 2016, equation 2, on the last features",

@@ -6,7 +6,7 @@ import numpy as np
 
 from vaestro.errors import UsageError
 from vaestro.evaluation.intervals import recipe
-from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
 from vaestro.evaluation.metrics.encodings import TRAINING, classes, held_codes, training_codes
 from vaestro.evaluation.metrics.subject import Subject
 
@@ -89,7 +89,7 @@ def few_label_probe(subject: Subject, number: int) -> Score:
 LEARNT = f"learnt from the labels of at most {TRAINING:,} training rows, scored on the rows scored"
 NEEDS = frozenset({Need.LATENTS, Need.SPLITS})
 
-enter(
+METRICS.enter(
     Metric(
         "linear_probe", "linear probe", "share of rows", Direction.HIGHER, f"logistic regression on standardised posterior means; {LEARNT}",
         "Alain & Bengio 2017, section 3", linear_probe, NEEDS, group=Group.LATENTS,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vaestro.core import Batch, Draw, Site, Trace, normalised, sampling, scores, take, total
 from vaestro.errors import UsageError, VaestroError
-from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
 from vaestro.evaluation.metrics.subject import AT_ONCE, Subject
 from vaestro.evaluation.scope import count, device_of, evaluating, forked, slice_rows, until
 from vaestro.seeds import mix, reseed
@@ -145,7 +145,7 @@ def aggregate_kl(subject: Subject) -> Score:
 
 PAIRS = f"one draw a row against the mixture over all rows, at most {MOST:,} ({MOST_DEEP} with several latent sites)"
 LATENTS = frozenset({Need.LATENTS})
-enter(
+METRICS.enter(
     Metric(
         "mutual_information", "what latents tell of a row", "nats", Direction.HIGHER, f"{PAIRS}; a lower bound, never above ln(rows), and too low near it",
         "Hoffman & Johnson 2016, equation 14; the bound: Poole et al. 2019, section 2.3", mutual_information, LATENTS, group=Group.DENSITY,

@@ -4,7 +4,7 @@ import numpy as np
 
 from vaestro.data.schema import Count, Table
 from vaestro.errors import UsageError
-from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
 from vaestro.evaluation.metrics.subject import Subject
 
 ACTIVE = 0.01
@@ -52,7 +52,7 @@ def active_units(subject: Subject) -> Score:
     return Score(float(active(means).sum()), float((variances > ACTIVE).sum(1).std(ddof=1)))
 
 
-enter(
+METRICS.enter(
     Metric(
         "reconstruction_mse", "reconstruction error", "squared unit values", Direction.LOWER, f"per number; {THROUGH}",
         "Kingma & Welling 2014", reconstruction_mse, frozenset({Need.LATENTS}), group=Group.RECONSTRUCTION,

@@ -7,7 +7,7 @@ from scipy import stats
 
 from vaestro.errors import UsageError
 from vaestro.evaluation.discrimination import areas_of_rows
-from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
 from vaestro.evaluation.metrics.disentanglement import BINS, binned, gap
 from vaestro.evaluation.metrics.encodings import require_learners
 from vaestro.evaluation.metrics.factors import Made, gaps, halves, made
@@ -127,7 +127,7 @@ def explicitness(subject: Subject) -> Score:
 
 
 RIDGEWAY = "Ridgeway & Mozer 2018, section 3"
-enter(
+METRICS.enter(
     Metric(
         "sap", "separated attribute predictability", "share", Direction.HIGHER,
         "one posterior mean alone: R^2, and for factors with named classes the balanced accuracy of thresholds on held-out rows, adjusted so that chance is 0",

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaestro.evaluation.metrics.base import Direction, Group, Metric, Need, Score, enter, jackknife
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score, jackknife
 from vaestro.evaluation.metrics.frechet import frechet
 from vaestro.evaluation.metrics.kernel_distance import kernel
 from vaestro.evaluation.metrics.manifold import Manifold, manifold
@@ -86,7 +86,7 @@ def _register(features: str) -> None:
         name = NAMED.get(f"{stem}_{features}", f"{stem}_{features}")
         unit, direction, protocol, source = how
         needs, measured = frozenset({Need.FEATURES}), partial(function, features=features)
-        enter(Metric(name, f"{title} ({features})", unit, direction, protocol, source, measured, needs, features in DEAR, Group.QUALITY))
+        METRICS.enter(Metric(name, f"{title} ({features})", unit, direction, protocol, source, measured, needs, features in DEAR, Group.QUALITY))
 
     for stem, title, statistic, source in DISTANCES:
         add(stem, title, ("squared features", Direction.LOWER, AS_MANY, source), partial(distance, statistic=statistic))

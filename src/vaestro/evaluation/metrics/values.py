@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaestro.evaluation.metrics.base import Direction, Group, Metric, Score, enter
+from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Score
 from vaestro.evaluation.metrics.encodings import as_numbers
 from vaestro.evaluation.metrics.manifold import CHUNK, distances
 from vaestro.evaluation.metrics.sets import MOST, resampled
@@ -58,7 +58,7 @@ def energy(subject: Subject) -> Score:
     return resampled(lambda a, b: np.array([energy_of(a, b)]), kept, subject.seed)[0]
 
 
-enter(
+METRICS.enter(
     Metric(
         "energy", "energy distance of samples", "unit values", Direction.LOWER, "as many generated rows as data rows, at most 5,000; numbers side by side",
         "Szekely & Rizzo 2013, eq. 2", energy, group=Group.QUALITY,

@@ -47,7 +47,7 @@ def typicality(rows: Subject, usual: Subject) -> Rows:
 
 
 SAMPLED = "importance samples as in `nll`"
-for found in (
+OUTLIER_SCORES.enter(
     OutlierScore("elbo", "negative evidence lower bound", "nats", SAMPLED, "An & Cho 2015; Kingma & Welling 2014, equation 3", elbo),
     OutlierScore("likelihood", "negative log-likelihood", "nats", SAMPLED, "Bishop 1994; Burda et al. 2016, equation 8", likelihood),
     OutlierScore("kl", "KL of the posterior to the prior alone", "nats", SAMPLED, "Kingma & Welling 2014, equation 3, second term", kl),
@@ -56,5 +56,4 @@ for found in (
         "squared_error", "squared error of the reconstruction", "squared unit values", "through the posterior's mean", "Sakurada & Yairi 2014", squared_error
     ),
     OutlierScore("typicality", "distance to the usual log-likelihood", "nats", f"{SAMPLED}; single rows", "Nalisnick et al. 2019, section 3", typicality),
-):
-    OUTLIER_SCORES.add(found.name, found)
+)

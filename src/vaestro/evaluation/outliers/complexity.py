@@ -91,8 +91,7 @@ def complexity(rows: Subject, usual: Subject) -> Rows:
     return np.asarray(mass - np.concatenate(stored))
 
 
-OUTLIER_SCORES.add(
-    "complexity",
+OUTLIER_SCORES.enter(
     OutlierScore(
         "complexity", "negative log-likelihood beyond the row's own complexity", "bits",
         "importance samples as in `nll`; minus the shortest of PNG, zlib, bz2 and, of binary pictures, an adaptive code in contexts",

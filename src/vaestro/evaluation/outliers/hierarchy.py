@@ -52,8 +52,7 @@ def hierarchical_ratio(rows: Subject, usual: Subject) -> Rows:
     return np.asarray(rows.likelihood.elbo - np.concatenate(found))
 
 
-OUTLIER_SCORES.add(
-    "hierarchical_ratio",
+OUTLIER_SCORES.enter(
     OutlierScore(
         "hierarchical_ratio", "likelihood ratio of the hierarchy", "nats",
         "the bound, minus that with the first latent alone inferred and the rest drawn from the prior", "Havtorn et al. 2021, section 4", hierarchical_ratio,

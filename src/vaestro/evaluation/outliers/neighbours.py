@@ -39,8 +39,7 @@ def _refuse_names(rows: Subject) -> None:
         raise UsageError(f"the codes of {rows.name} are numbers of entries, which have no distance; leave this score out")
 
 
-OUTLIER_SCORES.add(
-    "neighbours",
+OUTLIER_SCORES.enter(
     OutlierScore(
         "neighbours", "distance to the codes of usual rows", "units of the latents",
         f"distance of posterior means to the {NEAREST}th nearest of 1,000 training rows", "Ramaswamy et al. 2000; Sun et al. 2022, section 3", neighbours,

@@ -69,7 +69,7 @@ def combined(rows: Subject, usual: Subject) -> Rows:
     return np.asarray(np.logaddexp.reduce(found, 0) - np.log(len(found)))
 
 
-for part in (
+OUTLIER_SCORES.enter(
     OutlierScore(
         "columns", "surprise of each column by its place", "nats",
         "ten draws a row; the share of 1,000 training rows that surprise more, column by column", "Fisher 1932", columns,
@@ -78,5 +78,4 @@ for part in (
         "combined", "harmonic mean of the p-values by several scores", "nats",
         f"p-values among 1,000 training rows by {', '.join(PARTS)}, as far as they are given", "Wilson 2019, equation 1", combined,
     ),
-):  # fmt: skip
-    OUTLIER_SCORES.add(part.name, part)
+)  # fmt: skip

@@ -150,8 +150,7 @@ def regret(rows: Subject, usual: Subject) -> Rows:
     return np.concatenate(parts)
 
 
-OUTLIER_SCORES.add(
-    "regret",
+OUTLIER_SCORES.enter(
     OutlierScore(
         "regret", "likelihood regret", "nats",
         f"{USUAL.steps} steps of Adam on the mean and scale of each row's posterior, {USUAL.draws} draws each; both bounds by {PARTS * DRAWS} common draws",

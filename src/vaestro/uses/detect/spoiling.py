@@ -183,7 +183,7 @@ def _several(field: Field) -> bool:
     return field.size > 1
 
 
-for found in (
+SPOILINGS.enter(
     Spoiling("constant", "pictures of one value", constant, is_picture),
     Spoiling("smooth", "pictures of a few flat blocks", smooth, is_picture),
     Spoiling("shuffled", "pixels in a random order", shuffled, is_picture),
@@ -193,5 +193,4 @@ for found in (
     Spoiling("noise", "uniform noise", noise, lambda field: True),
     Spoiling("crossed", "half of the entries from another row", crossed, lambda field: _vector(field) and _several(field)),
     Spoiling("far", "one to three entries far out", far, _vector),
-):
-    SPOILINGS.add(found.name, found)
+)
