@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-QUICK = ("vae", "beta_vae", "iwae:samples=3", "vamp:components=5", "gmm_prior")
+QUICK = ("vae", "iwae:samples=3", "vamp:components=5", "gmm_prior")
 OPTIMISE_INSIDE = {"semi_amortised", "hamiltonian_vae", "riemannian_vae"}  # their latents follow a gradient, which the compiler does not
 
 GRAPHS = """
