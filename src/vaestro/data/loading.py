@@ -96,8 +96,16 @@ def _(spec: np.ndarray, offline: bool = False, progress: Progress = silent) -> D
 
 @load.register
 def _(spec: Mapping, offline: bool = False, progress: Progress = silent) -> Dataset:  # type: ignore[type-arg]
-    columns = "x" not in spec and all(np.ndim(values) == 1 for values in spec.values())
+    columns = "x" not in spec and all(map(_flat, spec.values()))
     return from_table(spec) if spec and columns else from_arrays("arrays", spec)
+
+
+def _flat(values: object) -> bool:
+    """Whether values are one column; so are those that NumPy cannot read, for a table says which column that is."""
+    try:
+        return bool(np.ndim(values) == 1)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError):
+        return True
 
 
 @load.register
@@ -110,14 +118,18 @@ def _(spec: tuple, offline: bool = False, progress: Progress = silent) -> Datase
 def _columns(items: RowWise, progress: Progress) -> dict[str, list[Any]]:
     """The rows of a torch Dataset or a list as columns: the fields of the first row decide."""
     columns: dict[str, list[Any]] = {}
-    for i in range(len(items)):
+    try:
+        rows = len(items)
+    except TypeError as error:  # a sparse matrix
+        raise UsageError(f"a {type(items).__name__} does not say how many rows it has ({error}); give an array, as its .toarray() returns one") from None
+    for i in range(rows):
         row = _row(items[i])
         if columns and set(row) != set(columns):
             raise UsageError(f"row {i} has the fields {', '.join(row)}, but row 0 has {', '.join(columns)}; give every row the same fields")
         for name, value in row.items():
             columns.setdefault(name, []).append(value)
         if i % 1000 == 0:
-            progress("reading rows", i / len(items))
+            progress("reading rows", i / rows)
     return columns or {"x": []}
 
 

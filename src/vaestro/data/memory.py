@@ -120,20 +120,24 @@ def _length(part: Arrays) -> int:
 
 def _array(field: str, value: Any) -> Array:
     if isinstance(value, list | tuple):
-        rows = [as_array(row) for row in value]
+        rows = [_read(field, row) for row in value]
         odd = next((i for i, row in enumerate(rows) if row.shape != rows[0].shape), None)
         if odd is not None:
             raise UsageError(f"row {odd} of {field!r} has shape {rows[odd].shape}, but row 0 has {rows[0].shape}; bring all rows to one size and one mode")
         value = np.stack(rows) if rows else np.zeros(0)
-    try:
-        array = as_array(value)
-    except (TypeError, ValueError, RuntimeError) as error:  # torch: a tensor on another device, or one with a gradient
-        raise UsageError(f"{field!r} cannot be read as an array ({str(error).splitlines()[0]})") from error
+    array = _read(field, value)
     if array.dtype.kind == "O" and all(isinstance(word, str) for word in array.reshape(-1)):  # as pandas holds words
         array = array.astype(str)
     if array.ndim == 0 or array.dtype.kind not in "buifUS":
         raise UsageError(f"{field!r} is an array of type {array.dtype} with shape {array.shape}; give numbers with one row along the first axis")
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _read(field: str, value: Any) -> Array:
+    try:
+        return as_array(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch: a tensor on another device, or one with a gradient
+        raise UsageError(f"{field!r} cannot be read as an array ({str(error).splitlines()[0]})") from error
 
 
 def _number_words(parts: Mapping[str, dict[str, Array]], declared: dict[str, Kind]) -> None:

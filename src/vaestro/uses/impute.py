@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from vaestro.data.prepare.columns import unpack
+from vaestro.data.prepare.columns import pack, texts, unpack
 from vaestro.data.prepare.frames import Frame, frame_of
+from vaestro.data.prepare.inferring import typed
 from vaestro.data.prepare.tables import require_table, rows_of_table
-from vaestro.data.schema import Column, Named
+from vaestro.data.schema import Column, Measured, Named
 from vaestro.errors import UsageError
 from vaestro.evaluation.rubin import Pooled, pool
 from vaestro.training.finding import by_name
@@ -99,14 +100,18 @@ def _filled(frame: Frame, columns: list[tuple[int, Column]], gaps: np.ndarray, h
 
 
 def _own(column: Column, series: Any) -> Any:
-    """A column's own values, in the type in which the table writes them."""
-    from vaestro.data.prepare.columns import cleaned, pack, texts
+    """A column's own values, in the type in which the table writes them; numbers finer than its steps stay as fine."""
+    import polars as pl
 
     wanted = unpack(column, np.array([0.0])).dtype
     if isinstance(column, Named) and str(wanted) == "String":
         return texts(series)
-    own = cleaned(series)
-    return own if own.dtype == wanted else unpack(column, pack(column, series)).cast(wanted)
+    own = typed(series)
+    if own.dtype == wanted:
+        return own
+    if isinstance(column, Measured) and own.dtype.is_numeric() and (own.dtype.is_float() or wanted.is_float()):
+        return own.cast(pl.Float64)
+    return unpack(column, pack(column, series)).cast(wanted)
 
 
 def _cells(columns: list[tuple[int, Column]], gaps: np.ndarray, holed: np.ndarray, made: np.ndarray) -> Frame:

@@ -19,6 +19,7 @@ from vaestro.progress import tell
 from vaestro.training.finding import by_name
 from vaestro.training.runs import Run, title
 from vaestro.uses.evaluate import Protocol
+from vaestro.uses.rows.lots import require_same
 
 USUAL = Protocol()
 TRAINING = 1000  # training rows that say what is usual
@@ -136,12 +137,10 @@ def scored(run: Run, data: Dataset, protocol: Protocol) -> Subject:
 
 
 def _comparable(run: Run, own: Dataset, other: Dataset) -> None:
-    field, name = run.field, run.field.name
+    name = run.field.name
     if other.sha256 == own.sha256:
         raise UsageError(f"{other.name} is what {run.name} was trained on, so there is nothing strange to find; give other data")
     if tuple(run.recipe.fields) != (name,):
         told = ", ".join(f for f in run.recipe.fields if f != name)
         raise UsageError(f"{run.about['call']} is told {told} beside {name}, which means nothing in other data; use a run that reads {name} alone")
-    if name not in other.schema or (other.schema[name].kind, other.schema[name].shape) != (field.kind, field.shape):
-        found = f"{other.schema[name].kind} {other.schema[name].shape}" if name in other.schema else f"without {name!r}"
-        raise UsageError(f"rows of {other.name} are {found}, and {run.name} reads {field.kind} {field.shape}; give data of the same kind and shape")
+    require_same(run, other, "`vaestro detect` reads other files of the same columns")

@@ -19,17 +19,18 @@ UNSEEN = ("", "?", "NA", "N/A", "NaN", "nan", "NULL", "null")  # how text says t
 EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0  # seconds since 1970 of the years 1 and 9999
 LARGEST = 1e150  # beyond it squares overflow
 WHOLE = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
-MOMENTS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M")
 NUMERIC = re.compile(r"[+-]?(?:0|[1-9]\d*|(?=\.\d))(?:\.\d*)?(?:[eE][+-]?\d+)?")  # with a leading zero it is a code
 SHOWN = 6  # categories that a table of columns names
 
 
 def cleaned(series: Series) -> Series:
-    """Text without blanks at its ends, and null where it says that an entry was not seen; other columns as they are."""
+    """Text without blanks at its ends, and null where it says that an entry was not seen; spans of time in seconds; other columns as they are."""
     import polars as pl
 
     if series.dtype in (pl.Categorical, pl.Null) or isinstance(series.dtype, pl.Enum):
         series = series.cast(pl.String)
+    if isinstance(series.dtype, pl.Duration):
+        return series.dt.total_microseconds() / 1e6
     if series.dtype != pl.String:
         return series.fill_nan(None) if series.dtype.is_float() else series
     bare = series.str.strip_chars()

@@ -19,12 +19,13 @@ class Member(NamedTuple):
 
     name: str
     read: Callable[[], bytes]  # raises OSError or ValueError; only valid until the next member is asked for
+    linked: bool = False  # it is no file but a link to a folder, and cannot be read
 
 
 def members(path: Path) -> Iterator[Member]:
     """The files below a folder (sorted by name), or in a zip (sorted) or tar archive (in its order).
 
-    A link to a file is read as the file; links to folders are passed over, for they may lead in a circle, and so are all links in archives.
+    A link to a file is read as the file. Links to folders may lead in a circle: they are named and cannot be read. Links in archives are passed over.
     Raises UsageError if `path` is none of these, VaestroError if the archive is broken.
     """
     if path.is_dir():
@@ -48,9 +49,10 @@ def is_archive(path: Path) -> bool:
 
 def _in_folder(path: Path) -> Iterator[Member]:
     names = []
-    for folder, _, files in os.walk(path):  # does not follow linked folders, which may lead in circles
-        names += [Path(folder, file).relative_to(path).as_posix() for file in files]
-    yield from (Member(name, partial(_read_path, path / name)) for name in sorted(names))
+    for top, folders, files in os.walk(path):  # does not follow linked folders
+        linked = [folder for folder in folders if Path(top, folder).is_symlink()]
+        names += [(Path(top, name).relative_to(path).as_posix(), name in linked) for name in (*files, *linked)]
+    yield from (Member(name, partial(_read_path, path / name), linked) for name, linked in sorted(names))
 
 
 def _in_zip(path: Path) -> Iterator[Member]:
@@ -67,6 +69,8 @@ def _in_tar(path: Path) -> Iterator[Member]:
 
 
 def _read_path(path: Path) -> bytes:
+    if path.is_dir():
+        raise ValueError("a link to a folder is not followed; copy the folder, or bring links to its files")
     if not path.is_file():
         raise ValueError("not a plain file")
     with path.open("rb") as file:

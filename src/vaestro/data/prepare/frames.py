@@ -37,7 +37,11 @@ def is_frame(value: object) -> bool:
     import narwhals
 
     given: Any = value
-    frame = narwhals.from_native(given, pass_through=True)
+    try:
+        frame = narwhals.from_native(given, pass_through=True)
+    except narwhals.exceptions.DuplicateError:
+        _refuse_twice(list(map(str, given.columns)), "the table")
+        raise
     if isinstance(frame, narwhals.LazyFrame):
         raise UsageError("a lazy frame has no rows before it is collected; call its .collect() and give what that returns")
     return isinstance(frame, narwhals.DataFrame)
@@ -76,13 +80,13 @@ def _(source: Mapping) -> Frame:  # type: ignore[type-arg]
 
     columns = {}
     for name, values in source.items():
-        array = values if isinstance(values, list | tuple) else values.tolist() if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
-        if isinstance(array, np.ndarray) and array.ndim != 1:
-            raise UsageError(f"column {name!r} is an array shaped {array.shape}, and a column has one value a row; give it as several columns")
-        held = array.tolist() if isinstance(array, np.ndarray) and array.dtype.kind in "OUS" else array
         try:
+            array = values if isinstance(values, list | tuple) else values.tolist() if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
+            if isinstance(array, np.ndarray) and array.ndim != 1:
+                raise UsageError(f"column {name!r} is an array shaped {array.shape}, and a column has one value a row; give it as several columns")
+            held = array.tolist() if isinstance(array, np.ndarray) and array.dtype.kind in "OUS" else array
             columns[str(name)] = pl.Series(str(name), held, strict=False)
-        except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        except (TypeError, ValueError, RuntimeError, pl.exceptions.PolarsError) as error:  # torch: a tensor with a gradient
             raise UsageError(f"column {name!r} cannot be read ({str(error).splitlines()[0]}); give numbers, words or dates, or None") from None
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -121,8 +125,11 @@ def _read_text(path: Path) -> Frame:
     """Every column as text: what it means is decided column by column, and codes such as 00123 keep their zeros."""
     import polars as pl
 
-    delimiter = _lines(path)
+    delimiter, names = _lines(path)
     frame = pl.read_csv(path, separator=delimiter, infer_schema=False, encoding="utf8")
+    if frame.width != len(names):
+        raise UsageError(f"the lines of {path} end in carriage returns alone; save it with lines that end as those of other text files do")
+    frame.columns = names  # polars leaves quotes within names doubled
     return _pointed(frame) if delimiter == ";" else frame
 
 
@@ -135,8 +142,8 @@ def _pointed(frame: Frame) -> Frame:
     return frame.with_columns(frame[name].str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True) for name in numeric)
 
 
-def _lines(path: Path) -> str:
-    """The delimiter, after every line was counted: raises UsageError for an empty file, names given twice, and a line of another length."""
+def _lines(path: Path) -> tuple[str, list[str]]:
+    """The delimiter and the names, after every line was counted: raises UsageError for an empty file, names given twice, and a line of another length."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         first = file.readline(LONGEST)
         if not first.strip():
@@ -149,7 +156,7 @@ def _lines(path: Path) -> str:
         for row in rows:
             if row and len(row) != len(names):
                 raise UsageError(f"line {rows.line_num} of {path} has {len(row)} values, and the first line names {len(names)} columns; correct that line")
-    return delimiter
+    return delimiter, names
 
 
 def _refuse_twice(names: Sequence[str], where: str) -> None:

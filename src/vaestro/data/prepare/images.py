@@ -122,7 +122,7 @@ def _look(source: Path, progress: Progress) -> Found:
     for i, member in enumerate(members(source)):
         progress(f"reading {source.name}", i / total)
         path = PurePosixPath(member.name)
-        named = path.suffix.lower() in ENDINGS
+        named = member.linked or path.suffix.lower() in ENDINGS
         if path.name == GROUPS_FILE and table is None:
             table = member.read()
         elif "__MACOSX" in path.parts or any(part.startswith(".") and part != ".." for part in path.parts) or not (named or path.suffix == ""):

@@ -23,6 +23,7 @@ from vaestro.data.store import HEADER, Dataset, open_dataset
 from vaestro.data.writing import refuse_taken, save
 from vaestro.errors import UsageError, did_you_mean
 
+FARTHEST = 1e15  # deviations from the centre of a column
 RULES = 2  # raised when the rules change, so that no older result is taken from the cache
 Packed = NDArray[np.float32]
 Declared = Mapping[str, str]
@@ -42,9 +43,9 @@ def from_table(source: Any, columns: Declared | None = None, *, test: Any = None
         reasons = ", ".join(f"{a.name}: {a.reason}" for a in table.aside)
         raise UsageError(f"the table has no column to model ({reasons}); declare one with --columns NAME=KIND, or columns={{NAME: KIND}}")
     held = None if test is None else _like(table, frame_of(test))
-    every = frame if held is None else _joined(frame, held)
     names = [a.name for a in table.aside if a.reason == "label"]
-    labels, number = _labels(every, names[0]) if names else (None, np.zeros(every.height, np.int64))
+    every = [frame] if held is None else [frame, held]
+    labels, number = _labels(every, names[0]) if names else (None, np.zeros(sum(f.height for f in every), np.int64))
     first = packed(table, frame)
     blank = np.asarray(np.isnan(first).all(1))
     number, more = number[: len(blank)][~blank], number[len(blank) :]
@@ -134,15 +135,11 @@ def _like(table: Table, frame: Frame) -> Frame:
     return frame
 
 
-def _joined(frame: Frame, more: Frame) -> Frame:
+def _labels(frames: list[Frame], name: str) -> tuple[Category, Array]:
+    """The classes that a column of some frames names, numbers in their order, else words in theirs; and the class of every row."""
     import polars as pl
 
-    return pl.concat([f.select(pl.col(c).cast(pl.String) for c in frame.columns if c in more.columns) for f in (frame, more)])
-
-
-def _labels(frame: Frame, name: str) -> tuple[Category, Array]:
-    """The classes that a column names, numbers in their order, else words in theirs; and the class of every row."""
-    words = texts(typed(frame[name]))
+    words = texts(typed(frames[0][name] if len(frames) == 1 else pl.concat([f[name].cast(pl.String) for f in frames])))
     if words.null_count():
         row = int(words.is_null().arg_max() or 0)
         raise UsageError(f"column {name!r} is the label, and row {row} has none; remove that row, or declare {name}=category to model it as a column")
@@ -177,10 +174,11 @@ def _deciding(table: Table, frame: Frame) -> list[str]:
 def packed(table: Table, frame: Frame) -> Packed:
     """The rows of a frame as a table holds them, float32 [rows, columns], NaN where an entry was not seen; further columns are left out.
 
+    Numbers of more than 1e15 deviations are held as that many, so that their squares are still numbers.
     Raises UsageError for a column that lacks, and for values that a column cannot hold, with the row and the remedy.
     """
     frame = _like(replace(table, aside=()), frame)
-    return np.stack([pack(c, frame[c.name]) for c in table.columns], 1).astype(np.float32)
+    return np.clip(np.stack([pack(c, frame[c.name]) for c in table.columns], 1), -FARTHEST, FARTHEST).astype(np.float32)
 
 
 def unpacked(table: Table, rows: Array) -> Frame:

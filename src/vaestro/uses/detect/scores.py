@@ -27,6 +27,7 @@ from vaestro.seeds import mix
 from vaestro.training.runs import Run
 from vaestro.uses.evaluate import Protocol
 from vaestro.uses.rows.inputs import Bring, exact, read
+from vaestro.uses.rows.lots import require_same
 
 AT_ONCE = 1000  # rows that are brought to the model together
 Read: TypeAlias = tuple[Tensor, list[str]]  # rows in unit values [n, *shape], and what to know of them
@@ -73,10 +74,11 @@ def _(source: Sequence[Any], run: Run, bring: Bring) -> Read:
 @_brought.register
 def _(source: np.ndarray, run: Run, bring: Bring) -> Read:
     field = run.field
-    if not isinstance(field.kind, Table):
-        if not source.size:
-            raise UsageError("there are no rows to look at; give at least one")
-        check(field, survey([source]))
+    if isinstance(field.kind, Table):
+        raise UsageError(f"an array has no names of columns, and {run.name} reads a table; give a .csv or .parquet file, a frame, or columns by name")
+    if not source.size:
+        raise UsageError("there are no rows to look at; give at least one")
+    check(field, survey([source]))
     return unit(field.kind, torch.from_numpy(source.astype(storage(field.kind)))), []
 
 
@@ -91,6 +93,7 @@ def _(source: Tensor, run: Run, bring: Bring) -> Read:
 
 @_brought.register
 def _(source: Dataset, run: Run, bring: Bring) -> Read:
+    require_same(run, source)
     return rows_in(run, source, "test", None), []
 
 

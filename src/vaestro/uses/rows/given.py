@@ -24,7 +24,10 @@ A_ROW = 8  # pictures of a class, where nobody says how many
 
 def readable(run: Run, x: Tensor | np.ndarray, what: str = "rows") -> Tensor:
     """`x`, in unit values, on the device and in the precision of the model; raises UsageError unless it is [n, *shape] of the run's field, n at least 1."""
-    rows = torch.as_tensor(x)
+    try:
+        rows = torch.as_tensor(x)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"a {type(x).__name__} is none of the {what} that {run.name} takes ({error}); give a tensor [n, *shape] in unit values") from None
     if rows.shape[1:] != torch.Size(run.field.shape) or not len(rows):
         raise UsageError(f"{what} shaped {tuple(rows.shape)} are none of {run.name}, which takes {run.field.shape} each; give [n, *that], n at least 1")
     if not rows.is_floating_point() and not isinstance(run.field.kind, Binary):

@@ -81,12 +81,20 @@ def lot(run: Run, source: Any = None, wish: Wish = USUAL) -> Lot:
     return of_data(run, run.data(), wish) if source is None else _lot(source, run, wish)
 
 
+def require_same(run: Run, data: Dataset, of_tables: str = "give the file or the frame itself, which is read as that of training was") -> None:
+    """Raises UsageError where the rows of a data set are of another kind or shape than a run reads; `of_tables` is the remedy where both are tables."""
+    field, own = run.field, next((f for f in data.schema if f.name == run.field.name), None)
+    if own is not None and (own.kind, own.shape) == (field.kind, field.shape):
+        return
+    if own is not None and isinstance(own.kind, Table) and isinstance(field.kind, Table):
+        raise UsageError(f"rows of {data.name} are a table with columns, categories or scales of its own, and {run.name} reads another; {of_tables}")
+    found, wanted = (f"without {field.name!r}" if f is None else "a table" if isinstance(f.kind, Table) else f"{f.kind} {f.shape}" for f in (own, field))
+    raise UsageError(f"rows of {data.name} are {found}, and {run.name} reads {wanted}; give data of the same kind and shape")
+
+
 def of_data(run: Run, data: Dataset, wish: Wish = USUAL) -> Lot:
     """A split of a data set; raises UsageError where its rows are of another kind or shape, or lack a field that the model reads."""
-    field, name = run.field, run.field.name
-    if name not in data.schema or (data.schema[name].kind, data.schema[name].shape) != (field.kind, field.shape):
-        found = f"{data.schema[name].kind} {data.schema[name].shape}" if name in data.schema else f"without {name!r}"
-        raise UsageError(f"rows of {data.name} are {found}, and {run.name} reads {field.kind} {field.shape}; give data of the same kind and shape")
+    require_same(run, data)
     lacks = [n for n in run.recipe.fields if n not in data.schema]
     if lacks:
         raise UsageError(f"{run.about['call']} reads {', '.join(lacks)} too, and {data.name} has no such field; give data that have it")

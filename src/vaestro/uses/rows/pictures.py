@@ -90,10 +90,15 @@ def _(kind: Integer, rows: Tensor) -> Tensor:
 Writer = Callable[[Path, Field, Tensor, int | None], list[str]]
 
 
+def _no_pictures(field: Field) -> UsageError:
+    other = "rows.parquet" if isinstance(field.kind, Table) else "rows.npy"
+    return UsageError(f"the rows of this run are shaped {field.shape} and are no pictures; write them as numbers with -o rows.csv or -o {other}")
+
+
 def write_png(path: Path, field: Field, rows: Tensor, columns: int | None) -> list[str]:
     """A grid of pictures; `columns` pictures side by side."""
     if len(field.shape) != 3:
-        raise UsageError(f"the rows of this run are shaped {field.shape} and are no pictures; write them as numbers with -o rows.csv or -o rows.npy")
+        raise _no_pictures(field)
     images, notes = visible(field.kind, rows)
     file = io.BytesIO()
     grid(images, columns).save(file, "PNG", optimize=True)
@@ -104,7 +109,7 @@ def write_png(path: Path, field: Field, rows: Tensor, columns: int | None) -> li
 def write_folder(path: Path, field: Field, rows: Tensor, columns: int | None) -> list[str]:
     """A new folder with a PNG for each row in its own size: 0000.png, 0001.png, ...; raises UsageError for rows that are no pictures."""
     if len(field.shape) != 3 or field.shape[0] not in (1, 2, 3):
-        raise UsageError(f"the rows of this run are shaped {field.shape} and are no pictures; write them as numbers with -o rows.csv or -o rows.npy")
+        raise _no_pictures(field)
     images, notes = visible(field.kind, rows)
     try:
         path.mkdir(exist_ok=True)
