@@ -28,7 +28,7 @@ from vaestro.families.point import PointDistribution
 from vaestro.models import Implicit
 from vaestro.objectives import elbo, energy, squared_error
 from vaestro.plays import Betas, Clock, bigan, gan, soft_intro
-from vaestro.plays.adversarial import fooling, seen_alike, sloped, telling
+from vaestro.plays.adversarial import discerning, fooling, seen_alike, sloped
 from vaestro.priors import StandardNormal
 from vaestro.recipes import parse
 from vaestro.testing import check_play, toy_batch, toy_schema
@@ -96,10 +96,10 @@ def test_the_best_critic_of_pairs_has_the_divergence_of_the_joint_laws():
 
 def test_losses_are_log_probabilities_and_do_not_overflow():
     real, fake = torch.randn(2, 5, dtype=torch.float64)
-    torch.testing.assert_close(telling(real, fake), -real.sigmoid().log() - (1 - fake.sigmoid()).log())
+    torch.testing.assert_close(discerning(real, fake), -real.sigmoid().log() - (1 - fake.sigmoid()).log())
     torch.testing.assert_close(fooling(fake), -fake.sigmoid().log())
     huge = torch.tensor([1e30, -1e30])
-    assert telling(huge, huge).isfinite().all() and fooling(huge).isfinite().all()
+    assert discerning(huge, huge).isfinite().all() and fooling(huge).isfinite().all()
 
 
 def test_the_slope_of_a_quadratic_critic_is_known():

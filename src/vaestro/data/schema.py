@@ -144,6 +144,11 @@ Kind = Binary | Integer | Count | Real | Category | Table
 KINDS: dict[str, type[Kind]] = {k.__name__: k for k in (Binary, Integer, Count, Real, Category, Table)}
 
 
+def levels(kind: Kind) -> int:
+    """How many values a number of this kind can take; 0 where they are not counted."""
+    return kind.levels if isinstance(kind, Binary | Integer) else 0
+
+
 @dataclass(frozen=True)
 class Field:
     """One named column of a data set: what its values are and how one row is shaped."""

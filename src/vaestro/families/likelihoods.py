@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import wraps
 
-from vaestro.data.schema import Binary, Count, Field, Integer, Kind, Real, Table
+from vaestro.data.schema import Count, Field, Kind, Real, Table, levels
 from vaestro.errors import UsageError
 from vaestro.families.base import Family
 from vaestro.families.bernoulli import Bernoulli
@@ -54,13 +54,8 @@ def default_likelihood(field: Field) -> Family:
 LIKELIHOODS.add("default", default_likelihood)
 
 
-def _levels(kind: Kind) -> int:
-    """How many levels discrete data have; 0 for other kinds."""
-    return kind.levels if isinstance(kind, Binary | Integer) else 0
-
-
 def _two_levels(kind: Kind) -> bool:
-    return _levels(kind) == 2
+    return levels(kind) == 2
 
 
 def _counted(kind: Kind) -> bool:
@@ -72,7 +67,7 @@ def _tabular(kind: Kind) -> bool:
 
 
 def _discrete(kind: Kind) -> bool:
-    return _levels(kind) >= 2
+    return levels(kind) >= 2
 
 
 def _numeric(kind: Kind) -> bool:
@@ -103,7 +98,7 @@ _COUNTS = "it gives a mass to every whole number, and these data are no counts"
 
 def _honest(family: Family, field: Field) -> Family:
     """`family` as it is on real numbers, and the mass of its bins on discrete data, where a density would be unbounded."""
-    return Binned(family, _levels(field.kind)) if _discrete(field.kind) else family
+    return Binned(family, levels(field.kind)) if _discrete(field.kind) else family
 
 
 @_fits(_two_levels, "it gives a mass to 0 and 1 only, and is not a density for grey values or real numbers")
@@ -157,7 +152,7 @@ def student(field: Field) -> Family:
 @_fits(_discrete, "it needs a finite number of levels")
 def beta_binomial(field: Field) -> Family:
     """C(N, n) B(n + a, N - n + b) / B(a, b): two numbers a value, with one smooth hill, a slope or two ends (Townsend et al. 2019); nats."""
-    return BetaBinomial(_levels(field.kind), len(field.shape))
+    return BetaBinomial(levels(field.kind), len(field.shape))
 
 
 @_fits(_counted, _COUNTS)
@@ -187,7 +182,7 @@ def zero_inflated_negative_binomial(field: Field) -> Family:
 @_fits(_discrete, "it needs a finite number of levels")
 def categorical(field: Field) -> Family:
     """A free mass for each level; nats."""
-    return Categorical(_levels(field.kind), len(field.shape))
+    return Categorical(levels(field.kind), len(field.shape))
 
 
 @_fits(_numeric, _NUMBERS)
@@ -207,7 +202,7 @@ def colour_mixture(field: Field) -> Family:
     """Five logistics a pixel, whose channels share a component and lean on those before them (Salimans et al. 2017, PixelCNN++, eq. 3); pictures only; nats."""
     if len(field.shape) != 3:
         raise UsageError(f"the likelihood colour_mixture describes pictures [C, H, W], and field {field.name!r} is shaped {field.shape}; use logistic_mixture")
-    return ColourMixture(field.shape[0], _levels(field.kind))
+    return ColourMixture(field.shape[0], levels(field.kind))
 
 
 @_fits(_numeric, _NUMBERS)

@@ -14,7 +14,7 @@ from vaestro.models import VAE
 from vaestro.plays.moves import Clock, Move, Play, terms_of
 
 
-def telling(real: Float[Tensor, " b"], fake: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+def discerning(real: Float[Tensor, " b"], fake: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
     """-log D(real) - log(1 - D(fake)) of a critic's logits: at its best 2 ln 2 - 2 JS(data, made) in the mean. Goodfellow et al. 2014, eq. 1."""
     return F.softplus(-real) + F.softplus(fake)
 
@@ -43,7 +43,7 @@ def seen_alike(made: Tensor, value: Value) -> Tensor:
 
 
 def gan(penalty: float = 0.0) -> Play:
-    """Two players: the critic follows `telling` + penalty / 2 * R1, then the generator follows `fooling` (Goodfellow et al. 2014, algorithm 1, one step each).
+    """Two players: the critic follows `discerning` + penalty / 2 * R1, then the generator follows `fooling` (Goodfellow et al. 2014, algorithm 1, a step each).
 
     R1 = |grad_x D(x)|^2 at real rows, D the logit (Mescheder et al. 2018, eq. 9): without it the game need not converge. The part "critic" maps rows to
     [n, 1] logits; rows that were seen in part are shown to it as they were, and made rows with the same holes.
@@ -97,10 +97,10 @@ def bigan(penalty: float = 0.0) -> Play:
 def _judging(critic: Callable[..., Tensor], real: tuple[Tensor, ...], fake: tuple[Tensor, ...], penalty: float) -> Move:
     """The critic's turn, on what is real and what is made."""
     if not penalty:
-        told = telling(critic(*real), critic(*fake))
+        told = discerning(critic(*real), critic(*fake))
         return Move("critic", told, {"telling": told.mean().detach()})
     logits, slope = sloped(critic, *real)
-    told = telling(logits, critic(*fake))
+    told = discerning(logits, critic(*fake))
     return Move("critic", told + penalty / 2 * slope, {"telling": told.mean().detach(), "slope": slope.mean().detach()})
 
 
@@ -131,7 +131,7 @@ def vae_gan(gamma: float) -> Play:
         yield Move("decoder", gamma * far(critic(x)[0], features) + fooled, {"fooling": fooled.mean().detach()})
         with torch.no_grad():
             made, dream = pictures(parts, batch)
-        told = telling(critic(x)[1], critic(made)[1]) + F.softplus(critic(dream)[1])
+        told = discerning(critic(x)[1], critic(made)[1]) + F.softplus(critic(dream)[1])
         yield Move("critic", told, {"telling": told.mean().detach()})
 
     return play

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, OneHotCategorical, constraints
 
 from vaestro.core import Batch, Draw, Site, content, draw, normalised, run, take
-from vaestro.data.schema import Kind, Table
+from vaestro.data.schema import Kind, Table, levels
 from vaestro.errors import UsageError
 from vaestro.evaluation.likelihood import importance, standard_error
 from vaestro.evaluation.mass import Mass, apart, of_columns, summed, verified, weighed
@@ -17,7 +17,6 @@ from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, N
 from vaestro.evaluation.metrics.subject import Subject
 from vaestro.evaluation.scope import count, device_of, each, evaluating, forked, seeded, slice_rows
 from vaestro.families.base import is_discrete, support_of
-from vaestro.models.classical.common import levels
 from vaestro.seeds import mix
 
 ROWS = 16  # that are audited

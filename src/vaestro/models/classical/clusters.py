@@ -11,12 +11,12 @@ from torch.distributions import Distribution, Independent
 
 from vaestro.codes.onehot import Hard
 from vaestro.core import Batch, Model, Program, Site
-from vaestro.data.schema import Field
+from vaestro.data.schema import Field, levels
 from vaestro.errors import UsageError
 from vaestro.families.base import FLOOR
 from vaestro.families.bernoulli import Bernoulli
 from vaestro.models.base import memberships
-from vaestro.models.classical.common import Near, Shown, choose, levels, log_total, scales, shown
+from vaestro.models.classical.common import Near, Shown, choose, log_total, scales, shown
 from vaestro.priors.fitted import expectation_maximisation
 
 STEPS, GAIN = 200, 1e-4  # of expectation maximisation: at most, and until a step gains less than this, in nats a row

@@ -9,17 +9,12 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, constraints
 
 from vaestro.core import Batch, Model, Seen, content
-from vaestro.data.schema import Binary, Integer, Kind
+from vaestro.data.schema import Kind, levels
 from vaestro.families.base import FLOOR, Sizes
 from vaestro.families.binned import BinnedDistribution
 
 LOOK = 500  # held-out rows that a choice is made on
 AT_ONCE = 4_000_000  # numbers that a sum over levels holds at a time
-
-
-def levels(kind: Kind) -> int:
-    """How many values a number can take; 0 where they are not counted."""
-    return kind.levels if isinstance(kind, Binary | Integer) else 0
 
 
 def gaussian(kind: Kind, loc: Tensor, scale: Tensor, dims: int) -> Distribution:

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from vaestro.core import Batch, Model, Program, Site
-from vaestro.data.schema import Binary, Field, Integer, Kind, Shape
+from vaestro.data.schema import Binary, Field, Integer, Kind, Shape, levels
 from vaestro.errors import UsageError, VaestroError
 from vaestro.families import Bernoulli
 from vaestro.families.base import FLOOR, Sizes
 from vaestro.families.categorical import Categorical
-from vaestro.models.classical.common import choose, gaussian, levels, scales
+from vaestro.models.classical.common import choose, gaussian, scales
 
 HEADER = b"\x89PNG\r\n\x1a\n"
 

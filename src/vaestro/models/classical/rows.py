@@ -9,10 +9,10 @@ from torch.distributions import Categorical, Distribution, Independent
 
 from vaestro import core
 from vaestro.core import Batch, Model, Program, Site
-from vaestro.data.schema import Field
+from vaestro.data.schema import Field, levels
 from vaestro.families.base import Sizes
 from vaestro.families.point import PointDistribution
-from vaestro.models.classical.common import Near, Shown, choose, levels, log_total, scales, shown
+from vaestro.models.classical.common import Near, Shown, choose, log_total, scales, shown
 
 SURE = 1e4  # the logit of a row that is certain
 
