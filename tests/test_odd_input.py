@@ -136,3 +136,11 @@ def test_rows_of_a_table_come_with_the_names_of_its_columns(tmp_path: Path) -> N
         write(tmp_path / "grid.png", run.field, torch.zeros(2, 2))
     far = vaestro.detect(run, {"a": [1e60, 0.0], "b": [100.0, 100.0]}, 0.5, "elbo")  # more than float32 holds
     assert np.isfinite(far.scores).all() and far.ranked[0] == 0 and far.p[0] == 1 / (len(far.by.calibration) + 1)
+
+
+def test_a_reconstruction_is_the_centre_and_does_not_depend_on_the_rows_beside_it() -> None:
+    x = torch.from_numpy(RNG.integers(0, 2, (3, 1, 28, 28))).float()
+    back = vaestro.reconstruct("demo", x)
+    assert back.shape == x.shape
+    torch.testing.assert_close(back, vaestro.vary("demo", x, n=1, noise=0.0)[0])
+    torch.testing.assert_close(back[1:2], vaestro.reconstruct("demo", x[1:2], seed=7))

@@ -7,30 +7,30 @@ from torch import Tensor
 
 from vaestro.core import Trace
 from vaestro.errors import UsageError
-from vaestro.evaluation.metrics.subject import central
+from vaestro.evaluation.metrics.subject import central, mean_of
 from vaestro.families.base import is_discrete
 from vaestro.seeds import mix
 from vaestro.training.finding import by_name
 from vaestro.training.monitor import posterior_means
-from vaestro.training.runs import Run
+from vaestro.training.runs import Run, title
 from vaestro.uses.rows.given import Given, readable, settle
 
 
 @torch.no_grad()
 @by_name
 def reconstruct(run: Run, x: Tensor | np.ndarray, seed: int = 0, given: Given | None = None) -> Float[Tensor, "b ..."]:
-    """The mean of p(x | z) at one draw z ~ q(z | x) a row: [b, *shape] to the same, in unit values.
+    """The mean of p(x | z) at the centre of q(z | x), in a hierarchy of each level given those above: [b, *shape] to the same, in unit values.
 
-    A model that is told something needs it in `given`, for example {"label": labels}; raises UsageError where it is missing, and for a model without a
-    posterior, such as a GAN, and for rows of another shape.
+    It is what `vary` gives at noise 0 and what `reconstruction_mse` compares with x; a row's does not depend on the rows beside it. A posterior without a
+    centre (codes, classes) and a likelihood without a mean in closed form (`pixel_vae`) are drawn from, under `seed`. A model that is told something needs it
+    in `given`, for example {"label": labels}; raises UsageError where it is missing, for a model without a posterior, such as a GAN, and for other shapes.
     """
     x, told = readable(run, x), settle(run, len(x), given)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(seed, 8))
-        trace = run.model({"x": x, **told})
+        trace = central(run.model, {run.field.name: x, **told})
         require_latents(run, trace)
-        mean: Tensor = trace["x"].prior.mean  # a mean may draw too, where it is an estimate
-    return mean[0]
+        return mean_of(trace[run.field.name], title(run.about)).expand(x.shape).clone()  # a mean may draw too, where it is an estimate
 
 
 def require_latents(run: Run, trace: Trace) -> None:
