@@ -1,6 +1,7 @@
 """The sampler's uplift: what a prior that is fitted after training does to the samples of a frozen model, at equal weights.
 
-    python benchmarks/uplift.py             # about an hour on two cores; stopped, it goes on from where it was
+    python benchmarks/uplift.py             # about an hour and a half on two cores; stopped, it goes on from where it was
+    python benchmarks/uplift.py --only vae  # these models
     python benchmarks/uplift.py --steps 200 --seeds 1 --out /tmp/trial
 
 Every model is trained once a seed and scored with its own prior and with each fitted one: Frechet distance, density and coverage on the judge's features.
@@ -121,13 +122,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL", help="models to train: all of them if left out")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread")
     parser.add_argument("--runs", type=Path, default=Path("runs/uplift"))
     parser.add_argument("--out", type=Path, default=Path("results"))
     arguments = parser.parse_args()
     place = Place(arguments.steps, arguments.runs, arguments.out)
     with ProcessPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(work, [(model, seed, place) for seed in range(arguments.seeds) for model in MODELS]))
+        list(pool.map(work, [(model, seed, place) for seed in range(arguments.seeds) for model in arguments.only]))
     rows = [{"model": m, "prior": p, "scores": compared(m, p, arguments.seeds, place)} for m in MODELS for p in PRIORS[m]]
     protocol = f"{DATA}, {place.steps:,} steps, {arguments.seeds} seeds, 2,000 test rows and as many samples"
     table = {**about(), "protocol": protocol, "rows": rows}
