@@ -1,6 +1,5 @@
 """Running a challenge in a folder that can be stopped at any moment and started again."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from vaestro.arena.entry import Entrant, Job, entrants
 from vaestro.arena.folder import Arena, open_arena, start
 from vaestro.arena.result import Result
 from vaestro.errors import UsageError, VaestroError
-from vaestro.training.files import digest, load_tensors, locked
+from vaestro.training.files import digest, load_tensors, locked, vanish
 from vaestro.training.process import cores
 from vaestro.training.runs import WEIGHTS, read_about
 
@@ -118,7 +117,7 @@ def drop(file: Path, run_folder: Path) -> None:
     file.unlink()
     for kind in ("rows", "show"):
         file.with_name(f"{file.stem}.{kind}.npz").unlink(missing_ok=True)
-    shutil.rmtree(run_folder, ignore_errors=True)
+    vanish(run_folder)
 
 
 def forget_failures(folder: Path | str) -> int:

@@ -1,7 +1,6 @@
 """One process for one job: train it or go on with it, score it, write its result."""
 
 import json
-import shutil
 import traceback
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from vaestro.recipes import RECIPES
 from vaestro.recipes.book import Entry
 from vaestro.training import runs
 from vaestro.training.device import machine
+from vaestro.training.files import vanish
 from vaestro.training.process import alone
 from vaestro.training.runs import ABOUT, Run, read_about, trainable
 from vaestro.training.train import Plan
@@ -77,7 +77,7 @@ def trained(job: Job, plan: Plan, challenge: Challenge) -> Run:
     folder = job.run_folder
     about = read_about(folder) if (folder / ABOUT).is_file() else None
     if about is not None and job.own is not None and ((about.get("arena") or {}).get("own") or {}).get("sha256") != job.own.sha256:
-        shutil.rmtree(folder)
+        vanish(folder)
         about = None
     if about is None:
         source = challenge.rules.data.source

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,16 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write to a temporary name and rename; a full disk or a lost permission leaves the old file as it was."""
     with whole(path) as temporary:
         temporary.write_bytes(data)
+
+
+def vanish(folder: Path) -> None:
+    """Delete a folder, if it is there, by another name: a kill on the way leaves none that is half of what it was."""
+    gone = folder.with_name(f".{os.getpid()}.{folder.name}.deleted")
+    try:
+        folder.rename(gone)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
