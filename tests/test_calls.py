@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vaestro.data.schema import Binary, Integer, Real
+from vaestro.data.schema import Binary, Integer
 from vaestro.errors import UsageError
 from vaestro.recipes import RECIPES, call_of, parse
 from vaestro.recipes.calls import TRAINING
@@ -193,11 +193,6 @@ def test_any_image_size_and_a_latent_of_one(call, shape):
     loop.step(lambda: {"x": x})
     assert torch.isfinite(torch.tensor(list(loop.flush().values()))).all()
     assert recipe.model.generate(2)["x"].value.shape == (2, *shape)
-
-
-def test_vectors_of_numbers_train_too():
-    recipe = parse("vae:latents=2,hidden=8").cook(schema(Real(), (9,)))
-    assert recipe.model({"x": torch.randn(5, 9)}).log_w.shape == (1, 5)
 
 
 def test_the_same_seed_cooks_the_same_weights_and_leaves_the_generator_alone():

@@ -667,7 +667,12 @@ def test_whole_rows_of_codes_can_be_given():
 @pytest.mark.parametrize("name", ["vq_vae", "rvq_vae", "fsq_vae", "dvae", "categorical_vae"])
 def test_recipes_take_vectors(name):
     recipe = parse(name).cook(toy_schema(Real(), (9,)))
-    assert recipe.model({"x": torch.randn(5, 9)}).log_w.shape == (1, 5)
+    x = torch.randn(5, 9)
+    trace = recipe.model({"x": x})
+    assert trace.log_w.shape == (1, 5) and torch.equal(trace["x"].log_p, trace["x"].prior.log_prob(x))
+    (move,) = recipe.play(recipe.parts, {"x": x}, Clock(0, 1))
+    move.loss.sum().backward()
+    assert all(p.grad.isfinite().all() for p in recipe.parts.parameters() if p.grad is not None)
 
 
 def test_the_call_of_a_gradient_comes_back_from_its_text():

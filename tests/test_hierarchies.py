@@ -315,7 +315,9 @@ def test_what_makes_no_sense_is_refused(call, words, shape):
 
 def test_vectors_have_hierarchies_too():
     for call in ("ladder_vae:latents=4x2", "bottom_up:latents=4x2,hidden=8", "top_down:width=8,latents=2"):
-        assert cooked(call, shape=(9,)).model(pixels(5, (9,)), 2).log_w.shape == (2, 5)
+        trace = cooked(call, shape=(9,)).model(pixels(5, (9,)), 2)
+        torch.testing.assert_close(trace.log_w, trace.log_px + sum(d.log_p - d.log_q for d in trace.latents.values()))
+        assert trace.log_w.shape == (2, 5) and trace.log_w.isfinite().all()
 
 
 def test_a_temperature_narrows_every_prior_and_nothing_else():
