@@ -19,6 +19,8 @@ from vaestro.data.prepare.images import prepare_images
 from vaestro.data.prepare.tables import from_table, packed
 from vaestro.data.schema import Table
 from vaestro.errors import UsageError, VaestroError
+from vaestro.estimators import VAETransformer
+from vaestro.estimators.readers import Mixed
 from vaestro.uses.impute import impute
 from vaestro.uses.rows.lots import lot
 from vaestro.uses.rows.pictures import write
@@ -134,6 +136,8 @@ def test_rows_of_a_table_come_with_the_names_of_its_columns(tmp_path: Path) -> N
         vaestro.embed(run, np.array([[None, "a"]], dtype=object))
     with pytest.raises(UsageError, match="as numbers with -o rows.csv or -o rows.parquet"):
         write(tmp_path / "grid.png", run.field, torch.zeros(2, 2))
+    with pytest.raises(UsageError, match="fill holes with `vaestro impute`"):
+        vaestro.vary(run, torch.tensor([[float("nan"), 1.0]]))
     far = vaestro.detect(run, {"a": [1e60, 0.0], "b": [100.0, 100.0]}, 0.5, "elbo")  # more than float32 holds
     assert np.isfinite(far.scores).all() and far.ranked[0] == 0 and far.p[0] == 1 / (len(far.by.calibration) + 1)
 
@@ -144,3 +148,14 @@ def test_a_reconstruction_is_the_centre_and_does_not_depend_on_the_rows_beside_i
     assert back.shape == x.shape
     torch.testing.assert_close(back, vaestro.vary("demo", x, n=1, noise=0.0)[0])
     torch.testing.assert_close(back[1:2], vaestro.reconstruct("demo", x[1:2], seed=7))
+
+
+def test_frames_that_do_not_fit_are_value_errors_to_scikit_learn() -> None:
+    frame = pd.DataFrame({"v": V, "city": ["Bonn", "Graz"] * 30})
+    with pytest.raises(ValueError, match="column 'nope' is declared"):
+        VAETransformer(columns={"nope": "real"}).fit(frame)
+    reader = Mixed.of(frame, None)
+    assert reader.pack(frame).shape == (60, 2)
+    for other, says in ((frame.assign(city="Wien"), "no category 'Wien'"), (frame[["v"]], "no column 'city'"), (frame.head(0), "has no rows")):
+        with pytest.raises(ValueError, match=says):
+            reader.pack(other)

@@ -2,7 +2,8 @@
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,6 +21,15 @@ Held: TypeAlias = NDArray[np.float32]
 
 class Refused(UsageError, ValueError):
     """What an estimator cannot do with its data or parameters: a UsageError that scikit-learn, too, knows for what it is."""
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """What is asked for inside raises Refused where it raises UsageError."""
+    try:
+        yield
+    except UsageError as error:
+        raise Refused(str(error)) from None
 
 
 def whole(name: str, value: object) -> int:
@@ -115,7 +125,8 @@ class Mixed:
     @classmethod
     def of(cls, X: Any, columns: Mapping[str, str] | None) -> "Mixed":
         """Find the kinds of the columns, or take those declared; centres and scales are those of a fixed choice of most rows."""
-        return cls(from_table(X, columns, test=X).schema["x"])
+        with refusing():
+            return cls(from_table(X, columns, test=X).schema["x"])
 
     @property
     def log_volume(self) -> float:
@@ -123,8 +134,9 @@ class Mixed:
         return 0.0
 
     def pack(self, X: Any) -> Held:
-        """Rows as they are held; raises UsageError for columns that lack and values that a column cannot hold."""
-        return rows_of_table(self.field, X)[0]
+        """Rows as they are held; raises Refused for columns that lack and values that a column cannot hold."""
+        with refusing():
+            return rows_of_table(self.field, X)[0]
 
     def unpack(self, held: Array) -> Any:
         """Held rows as a frame of polars, in their own units, names and types."""

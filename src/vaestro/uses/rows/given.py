@@ -40,7 +40,8 @@ def require_rows(run: Run, x: Tensor | np.ndarray, what: str = "rows") -> Tensor
     """`readable` rows without a gap; raises UsageError where some entry is not finite."""
     rows = readable(run, x, what)
     if not bool(rows.isfinite().all()):
-        raise UsageError(f"some of the {what} hold NaN or infinite values; mend them first, or fill holes with `vaestro complete`")
+        verb = "impute" if isinstance(run.field.kind, Table) else "complete"
+        raise UsageError(f"some of the {what} hold NaN or infinite values; mend them first, or fill holes with `vaestro {verb}`")
     return rows
 
 
