@@ -11,12 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from vaestro.recipes import RECIPES
+
 QUICK = ("vae", "iwae:samples=3", "vamp:components=5", "gmm_prior")
-OPTIMISE_INSIDE = {"semi_amortised", "hamiltonian_vae", "riemannian_vae"}  # their latents follow a gradient, which the compiler does not
+# their latents follow a gradient, or are proposed until they are accepted, and the compiler can follow neither
+SEVERAL_GRAPHS = {"semi_amortised", "hamiltonian_vae", "riemannian_vae", "hyperspherical"}
 
 GRAPHS = """
 import json, sys
 import torch
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from vaestro.data.schema import Binary, Category, Field, Schema
 from vaestro.errors import VaestroError
 from vaestro.recipes import RECIPES, parse
@@ -39,7 +43,7 @@ for call in json.loads(sys.argv[1]) or list(RECIPES):
         torch.manual_seed(0)
         try:
             weights.append(one(rows, recipe.samples).log_w)
-        except torch._dynamo.exc.Unsupported:
+        except (torch._dynamo.exc.Unsupported, GuardOnDataDependentSymNode):
             break
     apart[call] = float((weights[0] - weights[1]).abs().max()) if len(weights) == 2 else None
 print(json.dumps(apart))
@@ -83,9 +87,10 @@ def test_the_plain_recipes_are_one_graph_with_the_same_numbers() -> None:
 
 
 @pytest.mark.slow
-def test_every_recipe_is_one_graph_but_for_those_that_optimise_inside() -> None:
+def test_every_recipe_is_one_graph_but_for_those_that_loop_inside() -> None:
     apart = json.loads(child(GRAPHS, "[]"))
-    assert {call for call, value in apart.items() if value is None} <= OPTIMISE_INSIDE, apart
+    fitted_at_once = {call for call in apart if RECIPES[call].group == "classical"}  # what is not trained in steps is never compiled
+    assert {call for call, value in apart.items() if value is None} <= SEVERAL_GRAPHS | fitted_at_once, apart
     assert max(value for value in apart.values() if value is not None) < 1e-3, apart
 
 
