@@ -42,23 +42,28 @@ class Low(Normal):
         return super().log_prob(value) - 5 / value.shape[-1]
 
 
-class Lowered(torch.nn.Module):
-    """A posterior that understates its own density."""
+class Restated(torch.nn.Module):
+    """A posterior whose Gaussians are stated by another law."""
 
-    def __init__(self, posterior: torch.nn.Module) -> None:
+    def __init__(self, posterior: torch.nn.Module, law: type[Normal]) -> None:
         super().__init__()
-        self.posterior = posterior
+        self.posterior, self.law = posterior, law
 
     def forward(self, x: Tensor) -> Independent:
         honest = self.posterior(x).base_dist
-        return Independent(Low(honest.loc, honest.scale, validate_args=False), 1, validate_args=False)
+        return Independent(self.law(honest.loc, honest.scale, validate_args=False), 1, validate_args=False)
+
+
+def restated(schema, law: type[Normal]) -> Recipe:
+    """A small VAE with such a posterior."""
+    model = plain(schema, 8, mlp, (32,), default_likelihood)
+    model.posterior = Restated(model.posterior, law)
+    return solo(model, alone(elbo()))
 
 
 def overclaimer(schema) -> Recipe:
     """Its posterior's log density is 5 nats too low, so that every bound is 5 nats too good."""
-    model = plain(schema, 8, mlp, (32,), default_likelihood)
-    model.posterior = Lowered(model.posterior)
-    return solo(model, alone(elbo()))
+    return restated(schema, Low)
 
 
 class Loud(torch.nn.Module):
@@ -121,23 +126,9 @@ def _(q: Free, p: Normal) -> Tensor:
     return torch.zeros_like(q.loc)
 
 
-class Freed(torch.nn.Module):
-    """A posterior that pays nothing for what it tells."""
-
-    def __init__(self, posterior: torch.nn.Module) -> None:
-        super().__init__()
-        self.posterior = posterior
-
-    def forward(self, x: Tensor) -> Independent:
-        honest = self.posterior(x).base_dist
-        return Independent(Free(honest.loc, honest.scale, validate_args=False), 1, validate_args=False)
-
-
 def freed(schema) -> Recipe:
     """Its KL in closed form is 0, so that its ELBO is that of an autoencoder."""
-    model = plain(schema, 8, mlp, (32,), default_likelihood)
-    model.posterior = Freed(model.posterior)
-    return solo(model, alone(elbo()))
+    return restated(schema, Free)
 
 
 class Short(CodeLength):

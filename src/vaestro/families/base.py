@@ -1,4 +1,4 @@
-"""What every family is: numbers in, a distribution out; and the three helpers they share."""
+"""What every family is: numbers in, a distribution out; and the helpers they share."""
 
 import math
 from functools import singledispatch
@@ -6,7 +6,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent, OneHotCategorical
 from torch.distributions.constraints import Constraint
 from torch.nn import functional as F
 
@@ -101,6 +101,11 @@ def is_discrete(dist: Distribution) -> bool:
     """Whether the values of a distribution are counted, not measured; one that does not declare its support counts as continuous."""
     support = support_of(dist)
     return support is not None and bool(support.is_discrete)
+
+
+def counted_kind(dist: Categorical | OneHotCategorical | Bernoulli) -> type[Categorical] | type[OneHotCategorical] | type[Bernoulli]:
+    """The law itself of one that may know more, such as how its draws are to be differentiated; it is made of `logits`."""
+    return Bernoulli if isinstance(dist, Bernoulli) else OneHotCategorical if isinstance(dist, OneHotCategorical) else Categorical
 
 
 @singledispatch

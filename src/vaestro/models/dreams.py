@@ -8,6 +8,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Independen
 
 from vaestro.core import Batch, Draw, Model, Program, Site, Trace, run, take
 from vaestro.errors import UsageError
+from vaestro.families.base import counted_kind
 from vaestro.flows import FlowDistribution
 from vaestro.models.bottom_up import Joint
 from vaestro.priors.mixtures import DiagonalMixture
@@ -47,19 +48,11 @@ def _(dist: MixtureSameFamily, temperature: float) -> Distribution:
     return MixtureSameFamily(dist.mixture_distribution, tempered(dist.component_distribution, temperature), validate_args=False)
 
 
-@tempered.register
-def _(dist: Categorical, temperature: float) -> Distribution:
-    return Categorical(logits=dist.logits / temperature, validate_args=False)
-
-
-@tempered.register
-def _(dist: OneHotCategorical, temperature: float) -> Distribution:
-    return OneHotCategorical(logits=dist.logits / temperature, validate_args=False)
-
-
-@tempered.register
-def _(dist: Bernoulli, temperature: float) -> Distribution:
-    return Bernoulli(logits=dist.logits / temperature, validate_args=False)
+@tempered.register(Categorical)
+@tempered.register(OneHotCategorical)
+@tempered.register(Bernoulli)
+def _(dist: Categorical | OneHotCategorical | Bernoulli, temperature: float) -> Distribution:
+    return counted_kind(dist)(logits=dist.logits / temperature, validate_args=False)
 
 
 @tempered.register

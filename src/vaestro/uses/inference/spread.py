@@ -10,13 +10,8 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Independen
 from vaestro.core import Shape, middle_of
 from vaestro.errors import UsageError
 from vaestro.evaluation.annealed import everywhere
-from vaestro.families.base import is_discrete
+from vaestro.families.base import counted_kind, is_discrete
 from vaestro.uses.inference.latents import drawn
-
-
-def _kind(dist: Distribution) -> type[Categorical] | type[OneHotCategorical] | type[Bernoulli]:
-    """The law itself of one that may know more, such as how its draws are to be differentiated."""
-    return Bernoulli if isinstance(dist, Bernoulli) else OneHotCategorical if isinstance(dist, OneHotCategorical) else Categorical
 
 
 @singledispatch
@@ -53,7 +48,7 @@ def _(q: Independent, p: Distribution, s: float) -> Distribution | None:  # type
 @faded.register(OneHotCategorical)
 @faded.register(Bernoulli)
 def _(q: Categorical | OneHotCategorical | Bernoulli, p: Distribution, s: float) -> Distribution | None:
-    share, kind = 1 / s**2, _kind(q)
+    share, kind = 1 / s**2, counted_kind(q)
     if s <= 1:
         return kind(logits=q.logits * share, validate_args=False)
     return kind(logits=share * q.logits + (1 - share) * p.logits, validate_args=False) if isinstance(p, kind) else None
