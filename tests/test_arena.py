@@ -64,7 +64,7 @@ def test_shipped_challenges_are_declared_whole(name):
     assert len(rules.tier("quick").seeds) == 2
     assert len(rules.tier("standard").seeds) == 3
     assert all(p.protocol and p.source for p in rules.published)
-    needed = {m.name.rpartition("_")[0] for m in load_challenge(name).measures}
+    needed = {m.rpartition("_")[0] for m in load_challenge(name).rules.metrics}
     assert {"frechet", "coverage"} <= needed or {"modes", "on"} <= needed, "quality and diversity, by features or by known modes"
 
 
@@ -85,6 +85,9 @@ def test_shipped_digits_have_their_hash():
         ("rows = 1000", "row = 1000", "tiers.quick.rows is missing|tiers.quick.row is an unknown key; did you mean rows"),
         ('"nll", "recon', '"nil", "recon', "metrics names 'nil', which is no metric"),
         ('metric = "nll"', 'metric = "precision_judge"', "is not among the metrics"),
+        ("steps = 20", 'steps = 20\nmetrics = ["pnsr"]', "metrics names 'pnsr', which is no metric; did you mean psnr"),
+        ("steps = 20", 'steps = 20\nmetrics = ["nll"]', "metric 'nll' is named twice"),
+        ("steps = 20", 'steps = 20\nmetrics = ["kernel_judge"]', "need data.judge"),
         ('"frechet_pca64"', '"frechet_judge"', "need data.judge"),
         ('source = "digits-dynamic"', 'source = "../elsewhere"', "a path inside the challenge's own folder"),
         ('source = "digits-dynamic"', 'source = "/tmp/data"', "a path inside the challenge's own folder"),

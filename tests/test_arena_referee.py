@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from test_arena import OWN, tiny
 from vaestro.arena import board, check, disqualify, load_challenge, reinstate, render, replay, report, write_board
 from vaestro.arena import result as results
+from vaestro.arena.challenge import FILE
 from vaestro.arena.display import Quiet
 from vaestro.arena.engine import Here, Local
 from vaestro.arena.entry import Job, entrants, file_sha256
@@ -286,7 +287,7 @@ def test_an_unfinished_run_of_an_older_file_is_begun_anew(tmp_path, monkeypatch)
 def test_a_limit_that_is_not_set_leaves_the_hash_of_the_rules_alone():
     digits = load_challenge("digits").rules
     held = {"name": digits.name, "version": digits.version, "data": digits.data.model_dump(), "headline": digits.headline.metric}
-    tier = digits.tier("quick").model_dump(exclude={"label", "parameters", "entrants"})
+    tier = digits.tier("quick").model_dump(exclude={"label", "parameters", "entrants", "metrics"})
     import hashlib
 
     assert digits.sha256("quick") == hashlib.sha256(json.dumps(held | {"tier": tier}, sort_keys=True).encode()).hexdigest()
@@ -311,6 +312,26 @@ def test_results_that_lack_a_new_metric_are_scored_again_from_their_runs(copy):
     stamp = {p: p.stat().st_mtime_ns for p in copy.glob("results/*")}
     compete(Arena(copy, challenge, "quick"), entrants(CALLS, ()), Here(), Quiet())
     assert stamp == {p: p.stat().st_mtime_ns for p in copy.glob("results/*")}
+
+
+def test_a_tier_measures_more_than_the_others(copy):
+    text = (tiny(copy.parent / "more", metrics=METRICS) / FILE).read_text().replace("[tiers.quick]\n", '[tiers.quick]\nmetrics = ["psnr", "weights_size"]\n')
+    (copy.parent / "more" / FILE).write_text(text)
+    challenge = load_challenge(copy.parent / "more")
+    assert challenge.rules.sha256("quick") == open_arena(copy).challenge.rules.sha256("quick")
+    assert challenge.rules.measured(challenge.rules.tier("standard")) == challenge.rules.metrics
+    before = board(copy)
+    compete(Arena(copy, challenge, "quick"), entrants(CALLS, ()), Here(), Quiet())
+    made = board(copy)
+    assert [c.name for c in made.columns] == [*(c.name for c in before.columns), "psnr", "weights_size"]
+    assert all({"psnr", "weights_size"} <= set(line.values) for line in made.lines)
+    page = report(copy).read_text()
+    assert re.findall(r"<h4>(Reconstruction|Cost|Density)</h4>", page) == ["Reconstruction", "Cost"]  # the columns of all tiers stand in the board itself
+    first, other = page.index("<h2>The board</h2>"), page.index("<h4>Reconstruction</h4>")
+    assert "<small>nats</small>" in page[first:other]
+    assert "<small>dB</small>" in page[other:]
+    assert "<small>dB</small>" not in page[first:other]
+    assert replay(copy, CALLS[0])[0].sound
 
 
 def test_a_run_whose_weights_were_altered_is_not_scored_again(copy):

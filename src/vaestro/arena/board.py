@@ -177,13 +177,14 @@ def make(rules: Rules, tier: str, entries: Sequence[Entry], out: Mapping[str, st
     complete = {call: runs for call, runs in groups.items() if call not in out and _complete(runs, settings.seeds, rules.headline.metric)}
     found = _ranks(list(complete.values()), rules.headline.metric)
     places = {call: (int(found.rank[i]), int(found.low[i]), int(found.high[i])) for i, call in enumerate(complete)} if found else {}
-    lines = [_line(call, runs, rules, len(settings.seeds), places.get(call) or out.get(call)) for call, runs in groups.items()]
+    names = rules.measured(settings)
+    lines = [_line(call, runs, names, len(settings.seeds), places.get(call) or out.get(call)) for call, runs in groups.items()]
     loss = _loss(rules.headline.metric)
     lines.sort(key=lambda x: (ORDER.index(x.state), x.rank or 0, loss(x.values[rules.headline.metric].mean) if x.state == "ranked" else 0.0, x.call))
     calls = list(complete)
     better = tuple((calls[i], calls[j]) for i, j in zip(*np.nonzero(found.better), strict=True)) if found else ()
     smallest = found.detectable if found and math.isfinite(found.detectable) else None
-    columns = tuple(_column(name, entries) for name in rules.metrics)
+    columns = tuple(_column(name, entries) for name in names)
     rows = max((len(r) for e in entries for r in e.rows.values()), default=settings.rows)
     return Board(
         rules.name, rules.version, rules.title, tier, settings.label, rules.headline.metric, rules.headline.rule, rows,
@@ -255,11 +256,11 @@ def differences(groups: Sequence[Sequence[Entry]], metric: str) -> intervals.Est
     return intervals.pairwise_values(losses, errors)
 
 
-def _line(call: str, runs: Sequence[Entry], rules: Rules, seeds: int, place: tuple[int, int, int] | str | None) -> Line:
+def _line(call: str, runs: Sequence[Entry], names: Sequence[str], seeds: int, place: tuple[int, int, int] | str | None) -> Line:
     """A line with its place, or why it is disqualified, or neither."""
     done = _done(runs)
     values, none = {}, {}
-    for name in rules.metrics:
+    for name in names:
         held = [(e, e.result.metrics[name]) for e in done if name in e.result.metrics]
         if held and len(held) == len(done):
             values[name] = _value(name, held)

@@ -15,7 +15,7 @@ from vaestro.data import load
 from vaestro.data.sources import SOURCES
 from vaestro.data.store import Dataset
 from vaestro.errors import UsageError, VaestroError, did_you_mean
-from vaestro.evaluation.metrics import METRICS, Metric
+from vaestro.evaluation.metrics import METRICS
 from vaestro.recipes import parse
 from vaestro.training.budget import Budget, core
 
@@ -54,6 +54,7 @@ class Tier(Part):
     steps: Whole | None = None
     parameters: Whole | None = None  # that a run may train; more of them are refused before the first step
     entrants: tuple[str, ...] = ()  # of this tier alone, beside those of all tiers
+    metrics: tuple[str, ...] = ()  # measured in this tier alone, beside those of all tiers
 
     @model_validator(mode="after")
     def _one_budget(self) -> "Tier":
@@ -122,13 +123,17 @@ class Rules(Part):
         """Who runs in a tier unless others are named: the entrants, those of this tier alone, and the classical rows."""
         return (*self.entrants, *self.tier(tier).entrants, *self.classical)
 
+    def measured(self, tier: Tier) -> tuple[str, ...]:
+        """The metrics of a tier: those of all tiers, then its own."""
+        return (*self.metrics, *tier.metrics)
+
     def sha256(self, tier: str) -> str:
         """The hash of all that a result depends on: data, headline and one tier, not the words, the entrants, the published rows or what else is measured.
 
         A column that is added later reads "not measured" for the results that are older than it; each cell carries its own protocol.
         """
         held = {"name": self.name, "version": self.version, "data": self.data.model_dump()}
-        free = {"label", "entrants"} | ({"parameters"} if self.tier(tier).parameters is None else set())  # a limit that is not set binds nothing
+        free = {"label", "entrants", "metrics"} | ({"parameters"} if self.tier(tier).parameters is None else set())  # a limit that is not set binds nothing
         bound = held | {"headline": self.headline.metric, "tier": self.tier(tier).model_dump(exclude=free)}
         return hashlib.sha256(json.dumps(bound, sort_keys=True).encode()).hexdigest()
 
@@ -143,11 +148,6 @@ class Challenge:
     rules: Rules
     file: Path
     where: str
-
-    @property
-    def measures(self) -> list[Metric]:
-        """The declared metrics."""
-        return [METRICS[name] for name in self.rules.metrics]
 
     def open_data(self) -> Dataset:
         """The data, their hash compared; raises VaestroError where they are not to be had or have changed."""
@@ -200,10 +200,12 @@ def read(file: Path, where: str) -> Challenge:
 
 def _problems(rules: Rules) -> list[str]:
     """What types alone cannot see."""
-    found = [f"metrics names {m!r}, which is no metric{did_you_mean(m, METRICS)}" for m in rules.metrics if m not in METRICS]
+    named = [*rules.metrics, *(m for tier in rules.tiers.values() for m in tier.metrics)]
+    found = [f"metrics names {m!r}, which is no metric{did_you_mean(m, METRICS)}" for m in named if m not in METRICS]
+    found += [f"metric {m!r} is named twice, for all tiers and for one" for tier in rules.tiers.values() for m in tier.metrics if m in rules.metrics]
     if rules.headline.metric not in rules.metrics:
         found.append(f"the headline's metric {rules.headline.metric!r} is not among the metrics{did_you_mean(rules.headline.metric, rules.metrics)}")
-    if not rules.data.judge and any(m.endswith("_judge") for m in rules.metrics):
+    if not rules.data.judge and any(m.endswith("_judge") for m in named):
         found.append("metrics on the judge's features need data.judge, the name of a feature network")
     path = Path(rules.data.source)
     if rules.data.source not in SOURCES and (path.is_absolute() or ".." in path.parts):

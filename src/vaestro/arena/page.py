@@ -13,6 +13,8 @@ from vaestro.arena.result import Result
 from vaestro.arena.text import notes, short
 from vaestro.arena.verdicts import Standing, criteria, is_classical
 from vaestro.arena.words import cell, half, number, place, winners
+from vaestro.evaluation.metrics import METRICS
+from vaestro.evaluation.metrics.base import Group
 
 Arrays = Mapping[str, np.ndarray]
 Shows = Mapping[int, Arrays]
@@ -22,21 +24,34 @@ GREY = " Grey rows are published numbers under their own protocols; they are not
 STATES = {"unranked": "not ranked", "incomplete": "not finished", "disqualified": "disqualified", "failed": "failed", "ranked": ""}
 
 
-def table(made: Board) -> str:
-    """The board as a table that scrolls on a narrow screen; the best cell of each column is tinted, published rows are grey."""
-    columns = [made.column(made.headline), *(c for c in made.columns if c.name != made.headline)]
+def table(made: Board, names: Sequence[str]) -> str:
+    """Some columns as a table, the headline first; the best cell of each column is tinted, published rows are grey."""
+    columns = [made.column(made.headline), *(c for c in made.columns if c.name in names and c.name != made.headline)]
+    published = []
+    for p in made.published:
+        words = f'<td class="words" colspan="{max(len(columns) - 1, 1)}">{escape(p.protocol)}; {escape(p.source)}</td>'
+        published.append(f'<tr class="published"><td class="entry">{escape(p.name)}</td><td></td><td>{p.value:g}</td>{words}</tr>')
+    return f'{_columns(made, columns, "".join(published))}<p class="note">{TINTED}{GREY if made.published else ""}</p>'
+
+
+def more(made: Board, names: Sequence[str]) -> str:
+    """The other columns, a table for each group of metrics that has any."""
+    rest = [c for c in made.columns if c.name not in names]
+    groups = {g: [c for c in rest if METRICS[c.name].group is g and any(c.name in line.values for line in made.lines)] for g in Group}
+    tables = (f"<h4>{g.value[:1].upper() + g.value[1:]}</h4>{_columns(made, columns)}" for g, columns in groups.items() if columns)
+    return "".join(tables)
+
+
+def _columns(made: Board, columns: Sequence[Column], below: str = "") -> str:
+    """A table that scrolls on a narrow screen."""
     best = {(title, line.call) for title, line, _ in winners(made)}
-    head = "".join(_head(c) for c in columns)
     rows = []
     for line in made.lines:
         cells = "".join(_cell(line, c.name, (c.title, line.call) in best) for c in columns)
         rank = place(line) or "&ndash;"
         rows.append(f'<tr><td class="entry"><a href="#{anchor(line)}">{escape(line.call)}</a></td><td>{rank}</td>{cells}</tr>')
-    for p in made.published:
-        words = f'<td class="words" colspan="{max(len(columns) - 1, 1)}">{escape(p.protocol)}; {escape(p.source)}</td>'
-        rows.append(f'<tr class="published"><td class="entry">{escape(p.name)}</td><td></td><td>{p.value:g}</td>{words}</tr>')
-    top = f'<thead><tr><th class="entry">entry</th><th>rank</th>{head}</tr></thead>'
-    return f'<div class="scroll"><table>{top}<tbody>{"".join(rows)}</tbody></table></div><p class="note">{TINTED}{GREY if made.published else ""}</p>'
+    top = f'<thead><tr><th class="entry">entry</th><th>rank</th>{"".join(_head(c) for c in columns)}</tr></thead>'
+    return f'<div class="scroll"><table>{top}<tbody>{"".join(rows)}{below}</tbody></table></div>'
 
 
 def _head(c: Column) -> str:

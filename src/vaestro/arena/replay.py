@@ -97,16 +97,16 @@ def _replayed(arena: Arena, challenge: Challenge, result: Result, own: Path | No
     load(arena, arena.folder / "results" / f"{result.id}.json")  # of this version, tier and data, and unaltered
     if result.status == "failed":
         raise UsageError(f"{result.id} failed ({result.reason}), so there is nothing to replay; `vaestro arena run --retry` tries it again")
-    data, threads = challenge.open_data(), int(result.machine.get("threads", 1))
+    data, threads, tier = challenge.open_data(), int(result.machine.get("threads", 1)), challenge.rules.tier(arena.tier)
     with tempfile.TemporaryDirectory() as place, _threads(threads):
         run = _trained(Plan(_call(result, own), data, _budget(arena, result), result.seed), Path(place) / result.id, challenge)
         same = machine() == result.machine
-        report, _, _ = score(run, data, challenge, challenge.rules.tier(arena.tier))
+        report, _, _ = score(run, data, challenge, tier)
         equal = run.about["weights_sha256"] == result.weights_sha256
     compared = {n: c for n, c in result.metrics.items() if METRICS[n].group is not Group.COST}
     values = {n: s.value for n, s in report.scores.items() if math.isfinite(s.value)}
-    again = tuple(_again(n, c, values[n], challenge.rules.tier(arena.tier).rows) for n, c in compared.items() if n in values)
-    lost = tuple(n for n in compared if n not in values and n in challenge.rules.metrics)
+    again = tuple(_again(n, c, values[n], tier.rows) for n, c in compared.items() if n in values)
+    lost = tuple(n for n in compared if n not in values and n in challenge.rules.measured(tier))
     return Replay(result.id, result.call, result.seed, run.about["done_steps"], equal, same, again, lost)
 
 

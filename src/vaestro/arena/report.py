@@ -36,7 +36,7 @@ def html(arena: Arena) -> str:
     meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     head = f"{meta}<title>{escape(made.title)}</title><style>{style}</style>"
     own = list(entries.values())
-    parts = [_top(made), page.plain(made, own), _table(made), _figures(made, own, shows), page.criteria_table(made, own)]
+    parts = [_top(made), page.plain(made, own), _table(arena, made), _figures(made, own, shows), page.criteria_table(made, own)]
     body = "\n".join([*parts, _entries(arena, made, entries, shows), page.protocol(arena, made, entries)])
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body><main>\n{body}\n</main></body></html>\n'
 
@@ -50,8 +50,10 @@ def _top(made: Board) -> str:
     )
 
 
-def _table(made: Board) -> str:
-    return f'<h2>The board</h2><p class="note">{escape(made.rule)} {PAIRED}</p><div class="scroll">{intervals(made)}</div>{page.table(made)}'
+def _table(arena: Arena, made: Board) -> str:
+    """The board with the columns of all tiers, and below it those of this tier alone, a table for each kind of them."""
+    drawn = f'<p class="note">{escape(made.rule)} {PAIRED}</p><div class="scroll">{intervals(made)}</div>'
+    return f"<h2>The board</h2>{drawn}{page.table(made, arena.challenge.rules.metrics)}{page.more(made, arena.challenge.rules.metrics)}"
 
 
 def _figures(made: Board, entries: Sequence[Entry], shows: Mapping[str, page.Arrays]) -> str:

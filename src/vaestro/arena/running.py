@@ -76,12 +76,13 @@ def compete(arena: Arena, who: Sequence[Entrant], engine: Engine, display: Displ
     """Bring every entrant with every seed to a result, in `arena.folder`."""
     start(arena)
     with locked(arena.folder):
-        seeds = arena.challenge.rules.tier(arena.tier).seeds
-        jobs = [e.job(seed, arena.challenge, arena.tier, arena.folder) for seed in seeds for e in who]
+        rules = arena.challenge.rules
+        tier = rules.tier(arena.tier)
+        jobs = [e.job(seed, arena.challenge, arena.tier, arena.folder) for seed in tier.seeds for e in who]
         standing = Standing(len(jobs))
         waiting = []
         for job in jobs:
-            if settled(job, arena.challenge.rules.metrics):
+            if settled(job, rules.measured(tier)):
                 standing.finish(job)
             else:
                 waiting.append(job)

@@ -42,10 +42,10 @@ def subject(run: Run, data: Dataset, challenge: Challenge, tier: Tier, features:
 
 
 def score(run: Run, data: Dataset, challenge: Challenge, tier: Tier, features: Path | None = None) -> tuple[Report, Arrays, Arrays]:
-    """All metrics of a run, the rows of those that are means over rows, and what there is to see; `features` as in `subject`."""
+    """All metrics of the tier, the rows of those that are means over rows, and what there is to see; `features` as in `subject`."""
     judged = subject(run, data, challenge, tier, features)
     before = first_nats(judged)
-    report = believed(judged, fairly_judged(run, of_x_alone(run, measure(challenge.rules.metrics, judged))))
+    report = believed(judged, fairly_judged(run, of_x_alone(run, measure(challenge.rules.measured(tier), judged))))
     found, _ = cells(report)
     rows = {n: s.rows for n, s in report.scores.items() if s.rows is not None and n in found}
     seen = show(run, data, judged)

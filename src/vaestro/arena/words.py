@@ -5,7 +5,7 @@ import math
 from vaestro.arena.board import Board, Line, Value
 from vaestro.evaluation.metrics import METRICS
 
-DESCRIBING = ("kl", "bound_gap", "effective_samples", "active_units", "steps", "seconds")  # less or more of these is no merit by itself
+DESCRIBING = ("kl", "bound_gap", "effective_samples", "mutual_information", "active_units", "steps", "seconds")  # less or more of these is no merit by itself
 
 
 def number(value: float, half: float | None = None) -> str:

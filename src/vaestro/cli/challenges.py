@@ -36,7 +36,8 @@ def is_challenge(path: str) -> bool:
 
 def _tier(tier: Tier) -> str:
     told = f"{tier.label}: {len(tier.seeds)} seeds, {_budget(tier.seconds, tier.steps)} a run, {tier.rows:,} rows x {tier.samples:,} samples"
-    return f"{told}; also enters {', '.join(tier.entrants)}" if tier.entrants else told
+    more = (("enters", tier.entrants), ("measures", tier.metrics))
+    return "; also ".join([told, *(f"{does} {', '.join(what)}" for does, what in more if what)])
 
 
 def _budget(seconds: float | None, steps: int | None) -> str:
