@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,11 @@ import pytest
 from scipy import stats
 
 from vaestro.arena import result as results
-from vaestro.arena.board import Entry, Value, board, make
+from vaestro.arena.board import Column, Entry, Value, board, make
 from vaestro.arena.challenge import FILE, SHIPPED, Rules, load_challenge
 from vaestro.arena.folder import Arena, start
 from vaestro.arena.result import About, Cell, Result
-from vaestro.arena.text import render
+from vaestro.arena.text import render, short
 from vaestro.arena.verdicts import standing
 from vaestro.arena.words import cell, headline, number, winners
 from vaestro.errors import UsageError, VaestroError
@@ -87,6 +88,17 @@ def test_the_interval_is_the_crossed_one_of_seeds_and_rows():
     value = make(of, "quick", entries).lines[0].values["nll"]
     assert value.mean == pytest.approx(scores.mean())
     assert (value.low, value.high) == pytest.approx((scores.mean() - half, scores.mean() + half))
+
+
+def test_a_head_names_the_feature_network_where_two_columns_differ_by_it_alone():
+    made = make(rules(), "quick", field(0, {"ae": 90.0}, rules()))
+
+    def heads(*names: str) -> list[str]:
+        columns = tuple(Column(n, METRICS[n].title, METRICS[n].unit, METRICS[n].direction.value, "") for n in names)
+        return [short(n, replace(made, columns=columns)) for n in names]
+
+    assert heads("nll", "frechet_judge", "kernel_pca64") == ["nll", "frechet", "kernel"]
+    assert heads("frechet_judge", "frechet_pca64", "kernel_pca64", "active_units") == ["frechet_judge", "frechet_pca64", "kernel", "active"]
 
 
 def test_a_column_is_headed_by_the_protocol_of_its_cells_not_by_todays():

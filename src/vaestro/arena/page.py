@@ -31,32 +31,35 @@ def table(made: Board, names: Sequence[str]) -> str:
     for p in made.published:
         words = f'<td class="words" colspan="{max(len(columns) - 1, 1)}">{escape(p.protocol)}; {escape(p.source)}</td>'
         published.append(f'<tr class="published"><td class="entry">{escape(p.name)}</td><td></td><td>{p.value:g}</td>{words}</tr>')
-    return f'{_columns(made, columns, "".join(published))}<p class="note">{TINTED}{GREY if made.published else ""}</p>'
+    return f'{_columns(made, made.lines, columns, "".join(published))}<p class="note">{TINTED}{GREY if made.published else ""}</p>'
 
 
 def more(made: Board, names: Sequence[str]) -> str:
-    """The other columns, a table for each group of metrics that has any."""
-    rest = [c for c in made.columns if c.name not in names]
-    groups = {g: [c for c in rest if METRICS[c.name].group is g and any(c.name in line.values for line in made.lines)] for g in Group}
-    tables = (f"<h4>{g.value[:1].upper() + g.value[1:]}</h4>{_columns(made, columns)}" for g, columns in groups.items() if columns)
-    return "".join(tables)
+    """The other columns that have a value, a table for each group of metrics, of the entries that have any of them."""
+    rest = [c for c in made.columns if c.name not in names and any(c.name in line.values for line in made.lines)]
+    groups = {g: [c for c in rest if METRICS[c.name].group is g] for g in Group}
+    return "".join(
+        f"<h4>{g.value[:1].upper() + g.value[1:]}</h4>{_columns(made, [x for x in made.lines if any(c.name in x.values for c in columns)], columns)}"
+        for g, columns in groups.items()
+        if columns
+    )
 
 
-def _columns(made: Board, columns: Sequence[Column], below: str = "") -> str:
+def _columns(made: Board, lines: Sequence[Line], columns: Sequence[Column], below: str = "") -> str:
     """A table that scrolls on a narrow screen."""
     best = {(title, line.call) for title, line, _ in winners(made)}
     rows = []
-    for line in made.lines:
+    for line in lines:
         cells = "".join(_cell(line, c.name, (c.title, line.call) in best) for c in columns)
         rank = place(line) or "&ndash;"
         rows.append(f'<tr><td class="entry"><a href="#{anchor(line)}">{escape(line.call)}</a></td><td>{rank}</td>{cells}</tr>')
-    top = f'<thead><tr><th class="entry">entry</th><th>rank</th>{"".join(_head(c) for c in columns)}</tr></thead>'
+    top = f'<thead><tr><th class="entry">entry</th><th>rank</th>{"".join(_head(c, made) for c in columns)}</tr></thead>'
     return f'<div class="scroll"><table>{top}<tbody>{"".join(rows)}{below}</tbody></table></div>'
 
 
-def _head(c: Column) -> str:
+def _head(c: Column, made: Board) -> str:
     words = f"{c.title} ({c.direction}): {c.protocol}"
-    return f'<th title="{escape(words)}">{escape(short(c.name).replace("_", " "))}<small>{escape(c.unit)}</small></th>'
+    return f'<th title="{escape(words)}">{escape(short(c.name, made).replace("_", " "))}<small>{escape(c.unit)}</small></th>'
 
 
 def _cell(line: Line, name: str, best: bool) -> str:

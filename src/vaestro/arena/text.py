@@ -36,16 +36,17 @@ def _table(board: Board) -> Table:
     table.add_column("entry", overflow="fold", min_width=16)
     columns = [board.column(board.headline), *(c for c in board.columns if c.name != board.headline)][:MOST]
     for column in columns:
-        table.add_column(f"{short(column.name)}\n{column.unit if len(column.unit) < 9 else ''}", justify="right", no_wrap=True)
+        table.add_column(f"{short(column.name, board)}\n{column.unit if len(column.unit) < 9 else ''}", justify="right", no_wrap=True)
     for line in board.lines:
         cells = [cell(line.values[c.name]) if c.name in line.values else "none" for c in columns]
         table.add_row(place(line) or STATES[line.state], line.call, *cells)
     return table
 
 
-def short(name: str) -> str:
-    """A metric's name without its feature network, as the column's head."""
-    return SHORT.get(name, name.removesuffix("_judge").removesuffix("_pca64"))
+def short(name: str, board: Board) -> str:
+    """A metric's name as the column's head, without its feature network where no other column differs by that alone."""
+    bare = {c.name: c.name.removesuffix("_judge").removesuffix("_pca64") for c in board.columns}
+    return SHORT.get(name, bare[name] if list(bare.values()).count(bare[name]) == 1 else name)
 
 
 def _notes(board: Board) -> list[str]:
