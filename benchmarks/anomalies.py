@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import about
+from measure import about, interval
 from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -148,12 +148,6 @@ def task(name: str, seed: int, known: dict[str, Any] | None = None) -> dict[str,
             found = measured(rival.decision_function(b), truth)
         out["methods"][label] = found | {"cpu": round(time.process_time() - start, 1)}
     return out
-
-
-def interval(values: list[float]) -> str:
-    """The mean and its 95 % t-interval over seeds."""
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else np.nan
-    return f"{mean:.3f} ± {stats.t.ppf(0.975, max(1, len(values) - 1)) * error:.3f}"
 
 
 def page(found: list[dict[str, Any]]) -> str:

@@ -16,12 +16,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import about
-from scipy import stats
+from measure import about, interval
 from sklearn.metrics import roc_auc_score
 
 CALL, STEPS, PAIR_STEPS, SAMPLES = "vae:latents=16,hidden=256,learning_rate=0.002", 1000, 2500, 10
@@ -118,35 +118,22 @@ def pair(name: str, other: str, seed: int) -> dict[str, Any]:
     return {"kind": "pair", "data": name, "against": other, "seed": seed, **task(parts, PAIR_STEPS, seed)}
 
 
-def interval(values: list[float]) -> str:
-    """The mean and its 95 % t-interval over seeds."""
-    if len(values) < 2:
-        return f"{values[0]:.3f}"
-    return f"{np.mean(values):.3f} ± {stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5:.3f}"
-
-
-def means(some: list[dict[str, Any]], of: Callable[[dict[str, Any]], float | None]) -> tuple[list[float], list[float]] | None:
-    """A number's mean over classes for every seed, and its mean over seeds for every class; None where a task lacks it."""
-    cells = [(f["seed"], f["label"], of(f)) for f in some]
-    if any(v is None for _, _, v in cells):
-        return None
-    return tuple([float(np.mean([c[2] for c in cells if c[by] == k])) for k in sorted({c[by] for c in cells})] for by in (0, 1))  # type: ignore[return-value]
+def means(some: list[dict[str, Any]], by: str, of: Callable[[dict[str, Any]], float]) -> list[float]:
+    """A number's mean over the tasks of every seed, or of every label."""
+    return [float(np.mean([of(f) for f in some if f[by] == key])) for key in sorted({f[by] for f in some})]
 
 
 def classes(name: str, some: list[dict[str, Any]]) -> Iterator[str]:
     """The table of one data set."""
-    labels = sorted({f["label"] for f in some})
-    yield from (f"### {name}, classes {', '.join(map(str, labels))}", "", "| method | mean | each class |", "|---|---|---|")
-    methods: dict[str, Callable[[dict[str, Any]], float | None]] = {"ours, score by self-test": lambda f: f["ours"]}
-    methods |= {f"ours, {s}": lambda f, s=s: f["each"].get(s) for s in some[0]["each"]}  # type: ignore[misc]
+    yield from (f"### {name}, classes {', '.join(str(c) for c in sorted({f['label'] for f in some}))}", "", "| method | mean | each class |", "|---|---|---|")
+    methods: dict[str, Callable[[dict[str, Any]], float]] = {"ours, score by self-test": itemgetter("ours")}
+    methods |= {f"ours, {s}": lambda f, s=s: f["each"][s] for s in some[0]["each"] if all(s in f["each"] for f in some)}  # type: ignore[misc]
     methods |= {r: lambda f, r=r: f["rivals"][r] for r in some[0]["rivals"]}  # type: ignore[misc]
     for label, of in methods.items():
-        found = means(some, of)
-        if found is not None:
-            yield f"| {label} | {interval(found[0])} | {', '.join(f'{v:.2f}' for v in found[1])} |"
+        yield f"| {label} | {interval(means(some, 'seed', of))} | {', '.join(f'{v:.2f}' for v in means(some, 'label', of))} |"
     chosen = ", ".join(f"{n} {s}" for s, n in Counter(f["chosen"] for f in some).most_common())
-    shares = means(some, lambda f: f["usual_rows_with_p_up_to_0.1"])
-    yield from ("", f"Chosen: {chosen}. Share of usual test rows with p <= 0.1: {interval(shares[0] if shares else [])}.", "")
+    shares = interval(means(some, "seed", itemgetter("usual_rows_with_p_up_to_0.1")))
+    yield from ("", f"Chosen: {chosen}. Share of usual test rows with p <= 0.1: {shares}.", "")
 
 
 def pairs(some: list[dict[str, Any]]) -> str:

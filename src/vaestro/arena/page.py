@@ -37,12 +37,12 @@ def table(made: Board, names: Sequence[str]) -> str:
 def more(made: Board, names: Sequence[str]) -> str:
     """The other columns that have a value, a table for each group of metrics, of the entries that have any of them."""
     rest = [c for c in made.columns if c.name not in names and any(c.name in line.values for line in made.lines)]
-    groups = {g: [c for c in rest if METRICS[c.name].group is g] for g in Group}
-    return "".join(
-        f"<h4>{g.value[:1].upper() + g.value[1:]}</h4>{_columns(made, [x for x in made.lines if any(c.name in x.values for c in columns)], columns)}"
-        for g, columns in groups.items()
-        if columns
-    )
+    tables = []
+    for group in Group:
+        columns = [c for c in rest if METRICS[c.name].group is group]
+        lines = [line for line in made.lines if any(c.name in line.values for c in columns)]
+        tables += [f"<h4>{group.value[:1].upper() + group.value[1:]}</h4>{_columns(made, lines, columns)}"] if columns else []
+    return "".join(tables)
 
 
 def _columns(made: Board, lines: Sequence[Line], columns: Sequence[Column], below: str = "") -> str:

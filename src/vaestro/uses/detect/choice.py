@@ -1,7 +1,7 @@
 """Which score of strangeness a run gets: the one that best finds rows spoilt on purpose, and the reason in words."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,15 @@ class Choice:
         return float(np.mean([a.error for a in self.areas[score].values()]))
 
     @property
+    def best(self) -> str:
+        """The score with the greatest mean."""
+        return max(self.areas, key=self.mean)
+
+    def near(self, errors: float) -> list[str]:
+        """The scores that are within so many standard errors of the best, in the order in which they were tried."""
+        return [name for name in self.areas if self.mean(name) >= self.mean(self.best) - errors * self.error(self.best)]
+
+    @property
     def why(self) -> list[str]:
         """The reason in sentences."""
         kinds = self.areas[self.score]
@@ -51,10 +60,9 @@ class Choice:
             f"Score: {self.score} ({OUTLIER_SCORES[self.score].title}), chosen by a self-test: it tells {len(kinds)} kinds of spoilt rows from "
             f"{self.rows} good ones with a mean AUROC of {self.mean(self.score):.3f}."
         ]
-        best = max(self.areas, key=self.mean)
-        if best != self.score:
+        if self.best != self.score:
             why = "not clearly above it and blind to more kinds" if self.score == HEDGED else "no more than a standard error above it and dearer to compute"
-            said.append(f"The best mean is {self.mean(best):.3f} by {best}, {why}.")
+            said.append(f"The best mean is {self.mean(self.best):.3f} by {self.best}, {why}.")
         worst = min(kinds, key=lambda k: kinds[k].value)
         if kinds[worst].value < GOOD:
             said.append(f"Its weakest kind is {worst} ({SPOILINGS[worst].title}): {kinds[worst].value:.3f}.")
@@ -92,9 +100,7 @@ def choose(run: Run, good: Tensor, usual: Subject, protocol: Protocol, names: Se
         found = Choice("", {**areas, **more}, len(good), {**refused, **no})
     if not found.areas:
         raise UsageError(f"no score of strangeness can be computed of {run.name}: {next(iter(found.refused.values()))}")
-    best = max(found.areas, key=found.mean)
-    near, rivals = ([n for n in found.areas if found.mean(n) >= found.mean(best) - wide * found.error(best)] for wide in (1.0, CLEARLY))
-    return Choice(HEDGED if HEDGED in rivals else near[0], found.areas, found.rows, found.refused)
+    return replace(found, score=HEDGED if HEDGED in found.near(CLEARLY) else found.near(1.0)[0])
 
 
 def _tried(names: Sequence[str], rows: Subject, usual: Subject, good: int, kinds: list[str]) -> tuple[dict[str, dict[str, Area]], dict[str, str]]:
