@@ -179,6 +179,9 @@ def test_mixtures_of_rows_say_which_component_a_row_is_of(tmp_path):
         joint = run.model.component(each).log_prob(x.unsqueeze(1)) + run.model.prior.logits.log_softmax(0)
     torch.testing.assert_close(found, joint.softmax(1), rtol=1e-3, atol=1e-5)
     assert torch.equal(found, vaestro.cluster(run, x, draws=1, seed=5)), "nothing is drawn"
+    assert torch.equal(found, vaestro.cluster(run, x.double().numpy()))
+    with pytest.raises(UsageError, match=r"rows shaped \(9, 64\)"):
+        vaestro.cluster(run, x.flatten(1))
     hard = vaestro.train("k_means:components=4", "digits-dynamic", seconds=30, out=tmp_path / "k_means")
     gap = (x.flatten(1)[:, None] - hard.model.loc.sigmoid()).square().sum(2)
     assert torch.equal(vaestro.cluster(hard, x).argmax(1), gap.argmin(1)) and (vaestro.cluster(hard, x).amax(1) == 1).all()

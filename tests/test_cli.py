@@ -479,5 +479,5 @@ def test_the_display_tells_speed_and_what_is_left(tmp_path: Path) -> None:
     board({"step": 30, "seconds": 4.0, "loss": 3.0, "validation": 4.5, "active_units": 2, "note": "posterior collapse: 2 of 20 latents in use", "skipped": 1})
     assert (board.speed, board.left) == (10.0, 7.0)
     assert board.history()["loss"] == [9.0, 5.0, 3.0]
-    assert board.notes() == ["posterior collapse: 2 of 20 latents in use", "1 steps had a gradient that was not finite and were skipped"]
+    assert board.notes() == ["posterior collapse: 2 of 20 latents in use", "1 gradients were infinite or NaN, and moved nothing"]
     assert board.plain().startswith("step 30 of 100, 4.0 s, 0:07 left: loss 3, validation 4.5, active units 2; posterior collapse")

@@ -69,6 +69,8 @@ def test_samples_have_the_moments_of_the_density():
     assert np.abs(held.mean(0)).max() < 5 * np.sqrt(covariance.diagonal().max() / 20_000)
     assert np.abs(np.cov(held.T) - covariance).max() < 5 * covariance.max() * np.sqrt(2 / 20_000)
     assert np.array_equal(density.sample(5), density.sample(5))
+    with pytest.raises(ValueError, match="n_samples is 2.5"):
+        density.sample(2.5)
     assert not np.array_equal(density.sample(5, random_state=1), density.sample(5))
 
 

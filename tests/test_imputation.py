@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from sklearn.impute import SimpleImputer
 
-from vaestro.data import from_table
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
-gaps = pytest.importorskip("gaps", reason="an unpacked source archive has no benchmarks")
-imputation = pytest.importorskip("imputation", reason="an unpacked source archive has no benchmarks")
+
+import gaps  # noqa: E402
+import imputation  # noqa: E402
+
+from vaestro.data import from_table  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -89,6 +89,8 @@ def test_models_without_a_density_or_with_several_latents(tmp_path: Path) -> Non
     assert {line.name for line in found.lines} == {"squared_error", "neighbours"} and "no density" in found.refused["elbo"]
     found = panel(vaestro.train("top_down:width=16", stripes(0), steps=20, out=tmp_path / "stairs"), blank(1), FEW)
     assert set(found.refused) == {"regret", "columns"} and "hierarchical_ratio" in {line.name for line in found.lines}
+    found = panel(vaestro.train("copier", stripes(0), steps=1, out=tmp_path / "copier"), blank(1), FEW)  # it has no parameters
+    assert set(found.refused) | {line.name for line in found.lines} == set(OUTLIER_SCORES)
 
 
 def test_what_cannot_be_compared_is_refused(run: Run, tmp_path: Path) -> None:

@@ -473,12 +473,28 @@ def test_a_model_that_is_told_something_is_told_it(tmp_path: Path) -> None:
 
 def test_rows_in_parts_are_told_their_own_conditions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from vaestro.data.schema import Binary
-    from vaestro.uses import denoise as module
+    from vaestro.uses import complete as completing
+    from vaestro.uses import denoise as denoising
 
     run = bare(replace(linear_run(tmp_path), schema=toy_schema(Binary(), (1, 4, 3))), "cvae", "")
-    monkeypatch.setattr(module, "AT_ONCE", 100)
-    x = torch.rand(5, 1, 4, 3).round()
-    assert denoise(run, x, gaussian(0.3), Effort(4, 2, 2), given={"label": [0, 1, 0, 1, 1]}).rows.shape == x.shape
+    monkeypatch.setattr(denoising, "AT_ONCE", 100)
+    heard = {denoising: [], completing: []}
+    for module, name in ((denoising, "_denoised"), (completing, "_completed")):
+        whole, at = getattr(module, name), {denoising: 3, completing: 2}[module]
+        monkeypatch.setattr(module, name, lambda *a, whole=whole, at=at, module=module: heard[module].append(a[at]["label"].tolist()) or whole(*a))
+    x, few, told = torch.rand(5, 1, 4, 3).round(), Effort(4, 2, 2), {"label": [0, 1, 0, 1, 1]}
+    denoise(run, x, gaussian(0.3), few, given=told)
+    complete(run, x, torch.arange(12).reshape(1, 4, 3) % 2 == 0, few, given=told)
+    assert all(len(parts) > 1 and sum(parts, []) == told["label"] for parts in heard.values())  # noqa: RUF017 (two short lists)
+
+
+def test_completion_takes_arrays_and_refuses_what_is_no_mask(run: Run) -> None:
+    few = Effort(16, 4, 2)
+    same = [complete(run, rows, mask, few).rows for rows, mask in ((X, MASK), (X.numpy(), MASK.numpy()), (X.double(), MASK))]
+    assert torch.equal(same[0], same[1]) and torch.equal(same[0], same[2])
+    for rows, mask, says in ((X.flatten(1), MASK, "rows shaped"), (X[..., :2], MASK, "rows shaped"), (X, MASK.to(torch.uint8), "give booleans")):
+        with pytest.raises(UsageError, match=says):
+            complete(run, rows, mask, few)
 
 
 def test_a_model_of_another_precision_takes_the_rows(run: Run) -> None:

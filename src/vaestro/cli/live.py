@@ -80,12 +80,12 @@ class Display:
         return found
 
     def notes(self) -> list[str]:
-        """What the monitor says now, and how many steps were skipped."""
+        """What the monitor says now, and how many gradients moved nothing."""
         checked = [line for line in self.lines if "validation" in line]
         said = [str(checked[-1]["note"])] if checked and "note" in checked[-1] else []
         last = self.lines[-1] if self.lines else {}
-        still = {"skipped": "that was not finite and were skipped", "too_large": "longer than skip allows and moved nothing"}
-        return [*said, *(f"{last[n]} steps had a gradient {what}" for n, what in still.items() if last.get(n))]
+        still = {"skipped": "infinite or NaN", "too_large": "longer than skip allows"}
+        return [*said, *(f"{last[n]} gradients were {what}, and moved nothing" for n, what in still.items() if last.get(n))]
 
     def plain(self) -> str:
         """One line for a log file: where the run is, its loss and its vital signs."""

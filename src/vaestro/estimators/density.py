@@ -86,13 +86,13 @@ class VAEDensity(DensityMixin, Scored):  # type: ignore[misc]
         """The mean of log p(x) over the rows, in nats, as GaussianMixture has it; y is not looked at."""
         return float(self.score_samples(X).mean())
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> Any:
+    def sample(self, n_samples: Any = 1, random_state: Any = None) -> Any:
         """Whole new rows z ~ p(z), x ~ p(x | z), in X's own units: [n_samples, columns], or a frame of polars where a frame of mixed columns was read.
 
-        Without a `random_state` the estimator's own seed is taken, so the rows are the same every time. Raises ValueError for fewer than one row.
+        Without a `random_state` the estimator's own seed is taken, so the rows are the same every time. Raises ValueError for a
+        number that is not whole, or below one.
         """
         check_is_fitted(self)
-        if n_samples < 1:
-            raise Refused(f"n_samples is {n_samples}, and at least one row is drawn; give a whole number from 1 upwards")
+        n_samples = whole("n_samples", n_samples)
         seed = self._seed if random_state is None else int(check_random_state(random_state).randint(2**31 - 1))
-        return self._reader.unpack(sample(self.run_, int(n_samples), seed).cpu().numpy().astype(np.float64))
+        return self._reader.unpack(sample(self.run_, n_samples, seed).cpu().numpy().astype(np.float64))

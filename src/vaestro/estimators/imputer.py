@@ -77,14 +77,13 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, VAEEstimator):  # type:
         """
         return self._filled(X, self._drawn(X, int(self.draws), self._seed))
 
-    def draw(self, X: Any, draws: int = 10, random_state: Any = None) -> list[Any]:
+    def draw(self, X: Any, draws: Any = 10, random_state: Any = None) -> list[Any]:
         """Several completed versions of X, each one draw of x_unseen ~ p(x_unseen | x_seen): for estimates that are pooled (`vaestro.evaluation.rubin.pool`).
 
-        Without a `random_state` the estimator's own seed is taken. Raises ValueError for fewer than one draw.
+        Without a `random_state` the estimator's own seed is taken. Raises ValueError for a number of draws that is not whole, or below one.
         """
         check_is_fitted(self)
-        if draws < 1:
-            raise Refused(f"draws is {draws}, and at least one completed version is made; give a whole number from 1 upwards")
+        draws = whole("draws", draws)
         seed = self._seed if random_state is None else int(check_random_state(random_state).randint(2**31 - 1))
         made = self._drawn(X, draws, seed)
         return [self._filled(X, one[None]) for one in made]

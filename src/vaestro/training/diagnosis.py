@@ -20,7 +20,7 @@ from vaestro.training.record import Line
 from vaestro.training.runs import Run
 
 ROWS = 1000
-HELD = 0.1  # of the steps, that may be longer than `skip` without being a fault
+HELD = 0.1  # gradients a step that may be longer than `skip` without being a fault; each player has one or more
 
 
 class Finding(NamedTuple):
@@ -215,14 +215,13 @@ def broken(s: Signs) -> Iterable[Finding]:
     if s.skipped:
         yield Finding(
             "instability",
-            f"{s.skipped} steps had an infinite or NaN gradient and were skipped",
+            f"{s.skipped} gradients were infinite or NaN, and moved nothing",
             "lower learning_rate, set clip=10, or look for broken values in the data",
         )
     held = max((line.get("too_large", 0) for line in s.log), default=0)
     if s.log and held > HELD * s.log[-1]["step"]:
-        yield Finding(
-            "held back", f"{held} of {s.log[-1]['step']} steps had a gradient longer than skip, and moved nothing", "raise skip, or lower learning_rate"
-        )
+        told = f"{held} gradients in {s.log[-1]['step']} steps were longer than skip, and moved nothing"
+        yield Finding("held back", told, "raise skip, or lower learning_rate")
     scores = [line["validation"] for line in s.log if "validation" in line]
     if len(scores) > 2 and scores[-1] > scores[0]:
         yield Finding(

@@ -28,6 +28,7 @@ from vaestro.training.stages import require_slot
 from vaestro.uses.classify import require_untold
 from vaestro.uses.embed import codes, levelled
 from vaestro.uses.rows.frames import require_frame_writer, write_frame
+from vaestro.uses.rows.given import readable
 from vaestro.uses.rows.lots import USUAL, Lot, Wish, lot
 
 NUMBERS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30)  # of clusters, that are tried
@@ -37,21 +38,21 @@ FIRM = 1e-3  # added to the variances of latents whose mean variance is 1, so th
 
 @torch.no_grad()
 @by_name
-def cluster(run: Run, x: Float[Tensor, "b ..."], draws: int = 16, seed: int = 0) -> Float[Tensor, "b components"]:
+def cluster(run: Run, x: Tensor | np.ndarray, draws: int = 16, seed: int = 0) -> Float[Tensor, "b components"]:
     """p(c | x) = E_q(z|x)[p(c | z)] of every component c of the prior, [b, components], by `draws` draws: a row's cluster is its largest.
 
     Jiang et al. 2017 (VaDE), section 3. Rows are in unit values. Any prior that is a mixture has clusters: of `vade` and `gmm_prior`, of a Vamp or exemplar
     prior (one for each pseudo-input or exemplar), or one that was fitted later. A model that is itself a mixture of rows, `mixture` or `k_means`, says p(c | x)
     without draws. Raises UsageError for other priors and for models without one prior slot.
     """
-    device = device_of(run.model)
-    own = memberships(run.model, {"x": x.to(device)})
+    device, x = device_of(run.model), readable(run, x)
+    own = memberships(run.model, {"x": x})
     if own is not None:
         return own
     site = require_slot(run.model, title(run.about), run.schema)
     with forked(device):
         torch.manual_seed(mix(seed, 13))
-        drawn = run.model({"x": x.to(device)}, draws)[site]
+        drawn = run.model({"x": x}, draws)[site]
     return responsibilities(drawn.prior, drawn.value).mean(0)
 
 

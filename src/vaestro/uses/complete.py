@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -20,7 +19,7 @@ from vaestro.training.runs import Run, title
 from vaestro.uses.denoise import encoded_fill, require_effort, steps_of
 from vaestro.uses.inference.latents import said
 from vaestro.uses.inference.posterior_draws import USUAL, Effort, Known, Refine, hamiltonian, posterior_draws
-from vaestro.uses.rows.given import Given, require_rows, settle
+from vaestro.uses.rows.given import Given, readable, require_rows, settle
 
 LOOKS = 4  # times that a hole is filled by what the model makes of the last filling, before it proposes
 
@@ -51,8 +50,8 @@ class Choice(NamedTuple):
 @by_name
 def complete(  # noqa: PLR0913 (the options of a use, each by its name)
     run: Run,
-    x: Float[Tensor, "b ..."],
-    seen: Bool[Tensor, "..."],
+    x: Tensor | np.ndarray,
+    seen: Tensor | np.ndarray,
     effort: Effort = USUAL,
     refine: Refine = hamiltonian,
     seed: int = 0,
@@ -70,9 +69,9 @@ def complete(  # noqa: PLR0913 (the options of a use, each by its name)
     of a picture, and latents that `refine` cannot move.
     """
     require_effort(effort)
+    x = readable(run, x)
     mask = require_mask(run, x, seen)
-    x = require_rows(run, torch.where(mask, x, torch.zeros_like(x)))
-    mask, told = mask.to(x.device), settle(run, len(x), given)
+    x, told = require_rows(run, torch.where(mask, x, torch.zeros_like(x))), settle(run, len(x), given)
     parts = []
     with forked(device_of(run.model)), at_rest(run.model), torch.no_grad():
         for number, part in enumerate(steps_of(run, len(x), effort)):
@@ -84,9 +83,11 @@ def complete(  # noqa: PLR0913 (the options of a use, each by its name)
     return Completions(rows, means, torch.cat([p.effective for p in parts]), sum(p.accepted * p.rows.shape[1] for p in parts) / len(x))
 
 
-def require_mask(run: Run, x: Tensor, seen: Tensor) -> Tensor:
-    """The mask for every row, [b, *shape]; raises UsageError for another shape, for nothing seen and for nothing to complete."""
-    shape = torch.Size(run.field.shape)
+def require_mask(run: Run, x: Tensor, seen: Tensor | np.ndarray) -> Tensor:
+    """The mask for every row, [b, *shape], where the rows are; raises UsageError for another shape or type, for nothing seen and for nothing to complete."""
+    shape, seen = torch.Size(run.field.shape), torch.as_tensor(seen, device=x.device)
+    if seen.dtype != torch.bool:
+        raise UsageError(f"the mask holds {str(seen.dtype).removeprefix('torch.')}, which could mean either; give booleans, true where x is known (mask == 1)")
     if seen.shape not in (shape, x.shape):
         raise UsageError(f"the mask is shaped {tuple(seen.shape)}, and a row of {run.name} is {tuple(shape)}; give one of that shape, or one for each row")
     mask = seen.expand(len(x), *shape)

@@ -1,24 +1,20 @@
 """A run beside data that it was not trained on: by which score are they strange, and how surely."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from vaestro.core import Batch
 from vaestro.data import load
-from vaestro.data.rows import Rows
 from vaestro.data.store import Dataset
 from vaestro.errors import UsageError
 from vaestro.evaluation.discrimination import Area, auroc, average_precision
-from vaestro.evaluation.metrics.held import AT_ONCE, Held, fixed_rows
 from vaestro.evaluation.metrics.subject import Subject
+from vaestro.evaluation.networks import Setting
 from vaestro.evaluation.outliers import OUTLIER_SCORES, strangeness
 from vaestro.progress import tell
 from vaestro.training.finding import by_name
 from vaestro.training.runs import Run, title
-from vaestro.uses.evaluate import Protocol
+from vaestro.uses.evaluate import Protocol, subject_on
 from vaestro.uses.rows.lots import require_same
 
 USUAL = Protocol()
@@ -125,15 +121,7 @@ def panels(runs: Sequence[Run], against: Any, protocol: Protocol = USUAL) -> tup
 
 def scored(run: Run, data: Dataset, protocol: Protocol) -> Subject:
     """The fixed rows of a split of any data that the run can read, as rows to be scored."""
-    split, device = data.split(protocol.split), next(run.model.parameters()).device
-    rows = Rows(split, data.schema, run.recipe.fields, device)
-    index = fixed_rows(rows.rows, protocol.rows)
-
-    def read() -> Iterable[Batch]:
-        return (rows.batch(i.to(device)) for i in index.split(AT_ONCE))
-
-    held = Held(data, protocol.split, np.asarray(index), run.recipe.fields)
-    return Subject(run.model, read, run.field, protocol.samples, protocol.seed, run.about["call"], held=held)
+    return subject_on(run, data, protocol, Setting(data))
 
 
 def _comparable(run: Run, own: Dataset, other: Dataset) -> None:
