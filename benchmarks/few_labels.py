@@ -2,7 +2,7 @@
 
     python benchmarks/few_labels.py --folder FOLDER     # three seeds, about half an hour of one core
 
-Writes benchmarks/results/few_labels.json and results/few_labels.md.
+Writes results/few_labels.json and results/few_labels.md.
 Test rows choose nothing: recipes, steps and keywords are fixed below. Intervals are at 95 %: over three seeds and rows where three were trained, else over
 draws of labels and rows. Runs that --folder holds already are used again.
 """
@@ -15,16 +15,17 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from measure import about, keep
+from measure import about
 
 import vaestro
 from vaestro.evaluation.intervals import of_values
 from vaestro.evaluation.metrics.clustering import agreement, clustered
 from vaestro.evaluation.metrics.probes import NEIGHBOURS, few, linear, nearest
 from vaestro.evaluation.sure import Sure, left_out, shares
+from vaestro.training.files import write_json
 from vaestro.training.runs import Run
 from vaestro.uses.augment import values
-from vaestro.uses.classify import How, classified
+from vaestro.uses.classify import Probing, classified
 from vaestro.uses.cluster import clusters
 from vaestro.uses.embed import codes, levelled
 from vaestro.uses.recognise import Episodes, few_shot
@@ -110,7 +111,7 @@ def few_labels(folder: Path, steps: int, most: int, draws: int) -> dict[str, Any
     wish = Wish("test", most)
     for name, given in (("M1+M2", steps), (f"M1+M2, {LONGER:,} steps", LONGER)):
         stacked = [trained(M1_M2.format(100), "mnist-dynamic", s, given, folder) for s in SEEDS]
-        found["100 labels"][name] = over_seeds([classified(run, None, How("own"), wish).accuracy for run in stacked])
+        found["100 labels"][name] = over_seeds([classified(run, None, Probing("own"), wish).accuracy for run in stacked])
     found["ten clusters"] = {
         **ten_clusters(folder, steps, runs, wish),
         "M1 + k-means": over_seeds([told.grouped(clustered(told.x, told.test, 10, 0)) for told in m1]),
@@ -181,7 +182,7 @@ def main() -> None:
     recipes = [M1, M1_M2.format(100), VADE, CHARACTERS]
     protocol = {"steps": asked.steps, "test_rows": asked.rows, "draws": asked.draws, "recipes": recipes, "published": PUBLISHED}
     every = {**about(), **protocol, **found}
-    keep("few_labels", every)
+    write_json(PAGE.with_suffix(".json"), every)
     PAGE.write_text(table(every), encoding="utf-8")
 
 

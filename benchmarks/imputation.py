@@ -60,10 +60,10 @@ def ours(run: Any, t: Task, rows: Array, holes: Array, seed: int) -> dict[str, A
     """What a run makes of the gaps of some rows, in the table's own units: estimates, an interval, and the share of draws of a category."""
     import torch
 
-    from vaestro.uses.inference.completing import complete
+    from vaestro.uses.inference.completing import complete_entries
 
     x = torch.from_numpy(np.where(holes, np.nan, rows).astype(np.float32))
-    made = own(t.table, complete(run, x, DRAWS, SAMPLES, seed).rows.numpy())
+    made = own(t.table, complete_entries(run, x, DRAWS, SAMPLES, seed).rows.numpy())
     low, median, high = np.quantile(made, [0.025, 0.5, 0.975], axis=0)
     found = {"mean": made.mean(0), "median": median, "low": low, "high": high, "claimed": np.zeros(rows.shape)}
     for i in np.flatnonzero(named(t.table)):

@@ -22,12 +22,12 @@ from measure import about, keep
 from vaestro.data import load
 from vaestro.data.rows import Batches, Rows
 from vaestro.evaluation.likelihood import importance
+from vaestro.evaluation.scope import fixed_rows
 from vaestro.optimizers import OPTIMIZERS
 from vaestro.recipes import parse
 from vaestro.training.budget import core
 from vaestro.training.files import read_json, write_json
 from vaestro.training.loop import Loop
-from vaestro.uses.evaluate import fixed_rows
 
 DATA, NET = "mnist-dynamic", "vae:latents=40,hidden=300x300,rate=constant"
 RATES = {"sgd": (1e-3, 3e-3, 1e-2)}  # the others are relatives of Adam

@@ -26,13 +26,13 @@ from vaestro.data import load
 from vaestro.data.rows import Rows
 from vaestro.evaluation.intervals import of_recipe
 from vaestro.evaluation.likelihood import importance
+from vaestro.evaluation.scope import fixed_rows
 from vaestro.recipes import parse
 from vaestro.training import runs
 from vaestro.training.budget import Budget
 from vaestro.training.files import read_json, write_bytes, write_json
 from vaestro.training.runs import Run
 from vaestro.training.train import Plan
-from vaestro.uses.evaluate import fixed_rows
 
 FULL_ROWS, FULL_SAMPLES, FULL_STEPS = 10_000, 5_000, 40_000  # 40,000 steps of 128 rows are 102 epochs
 

@@ -24,10 +24,11 @@ from vaestro.arena.engine import Here, Standing
 from vaestro.arena.entry import Job, entrants, file_sha256, identity, own_entrant
 from vaestro.arena.folder import Arena, open_arena
 from vaestro.arena.running import compete, resolve
-from vaestro.arena.scoring import fixed_rows, plane
+from vaestro.arena.scoring import plane
 from vaestro.data import load
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.metrics import METRICS
+from vaestro.evaluation.scope import fixed_rows
 from vaestro.training.runs import open_run
 
 pytestmark = pytest.mark.usefixtures("as_it_was")

@@ -23,10 +23,10 @@ from vaestro.cli.shared import finite
 from vaestro.cli.tables import cell
 from vaestro.data.rows import Rows
 from vaestro.evaluation.likelihood import importance
+from vaestro.evaluation.scope import fixed_rows
 from vaestro.networks import NETWORKS
 from vaestro.training.files import load_tensors, locked
 from vaestro.training.loop import Loop
-from vaestro.uses.evaluate import fixed_rows
 from vaestro.uses.rows.pictures import GAP
 
 SMALL = "vae:latents=2,hidden=8"

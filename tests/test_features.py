@@ -16,11 +16,12 @@ from vaestro.data import from_arrays
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.imagenet import FOR_INCEPTION, FOR_LITE0, Pooled
 from vaestro.evaluation.judge import Pca
+from vaestro.evaluation.metrics.base import METRICS, Group
 from vaestro.evaluation.metrics.held import Held
 from vaestro.evaluation.networks import NETWORKS, Setting, made
 from vaestro.training.files import save_tensors
 from vaestro.training.runs import Run
-from vaestro.uses.evaluate import Protocol, evaluate, subject_of
+from vaestro.uses.evaluate import Protocol, evaluate, every, subject_of
 from vaestro.uses.features import FeatureFolder, described, load_features, save_features
 
 SHORT = Protocol(rows=40, samples=2)
@@ -53,6 +54,15 @@ def test_an_evaluation_reads_what_another_one_kept(run: Run, tmp_path: Path, mon
     assert written == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "kept").iterdir()}
     values = [{n: (s["value"], s["error"]) for n, s in e.scores.items()} for e in (plain, first, again)]
     assert values[0] == values[1] == values[2] and set(values[0]) == set(NAMES)
+
+
+@pytest.mark.parametrize("data", ["digits-dynamic", "gaussian-grid"])
+def test_a_folder_of_features_costs_no_metric(data: str, tmp_path: Path) -> None:
+    of = vaestro.train("vae:hidden=16,latents=2", data, steps=5, out=tmp_path / "run")
+    names = [n for n in every() if METRICS[n].group in {Group.QUALITY, Group.MODES, Group.HONESTY}]
+    plain, kept = evaluate(of, SHORT, names), evaluate(of, SHORT, names, features=tmp_path / "kept")
+    assert {"energy", "class_histogram", "modes_caught"} <= set(plain.scores)
+    assert {n: s["value"] for n, s in plain.scores.items()} == {n: s["value"] for n, s in kept.scores.items()}
 
 
 def test_the_kept_features_are_those_of_the_rows(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "vaestro"
 FILES = sorted(SRC.rglob("*.py"))
-FILE_LINES, FUNCTION_LINES, ARGUMENTS = 300, 45, 6
+FILE_LINES, FUNCTION_LINES, ARGUMENTS = 300, 40, 6
 
 LAYERS = (  # a module imports from its own layer and from those above it in this list, never from one below
     ("core", "errors", "registry", "schedules", "seeds", "memory", "progress", "data.schema"),
@@ -209,7 +209,7 @@ def test_files_are_short(path: Path) -> None:
 @every_file
 def test_functions_are_short(path: Path) -> None:
     long = {node.name: node.end_lineno - node.lineno + 1 for node in functions(path) if node.end_lineno is not None}
-    assert not {name: lines for name, lines in long.items() if lines > FUNCTION_LINES}
+    assert not {name: lines for name, lines in long.items() if lines >= FUNCTION_LINES}
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if unit(module(p)) not in SIGNATURE_IS_CONFIGURATION], ids=ident)

@@ -29,7 +29,7 @@ from vaestro.priors import StandardNormal
 from vaestro.training.runs import Run
 from vaestro.uses.evaluate import Protocol
 from vaestro.uses.impute import impute
-from vaestro.uses.inference.completing import complete
+from vaestro.uses.inference.completing import complete_entries
 
 NAN = math.nan
 W = torch.tensor([[1.5, 0.3], [-1.0, 1.0], [0.5, -2.0]])
@@ -77,7 +77,7 @@ def test_completions_have_the_exact_conditional(world: tuple[Run, np.ndarray, np
     x = torch.tensor(row).float()
     x[gap] = NAN
     n = 4000
-    done = complete(world[0], x[None], n, 20_000)
+    done = complete_entries(world[0], x[None], n, 20_000)
     drawn = done.rows[:, 0].double().numpy()
     seen = [i for i in range(3) if i not in gap]
     assert (drawn[:, seen] == row[seen].astype(np.float32)).all() and 1 < float(done.effective[0]) < 20_000
@@ -88,7 +88,7 @@ def test_completions_have_the_exact_conditional(world: tuple[Run, np.ndarray, np
 
 
 def test_nothing_seen_gives_the_model_itself(world: tuple[Run, np.ndarray, np.ndarray]) -> None:
-    drawn = complete(world[0], torch.full((1, 3), NAN), 4000, 20_000).rows[:, 0].double().numpy()
+    drawn = complete_entries(world[0], torch.full((1, 3), NAN), 4000, 20_000).rows[:, 0].double().numpy()
     np.testing.assert_allclose(np.cov(drawn.T), (W @ W.T + S**2 * torch.eye(3)).numpy(), atol=0.5)
 
 
@@ -198,9 +198,9 @@ def test_gaps_are_filled_from_what_goes_with_them(mixed: Run) -> None:
 def test_refusals(mixed: Run, tmp_path: Path) -> None:
     rows = torch.full((1, 4), NAN)
     with pytest.raises(UsageError, match="draws is 0"):
-        complete(mixed, rows, 0)
+        complete_entries(mixed, rows, 0)
     with pytest.raises(UsageError, match="none of this table"):
-        complete(mixed, torch.zeros(1, 9))
+        complete_entries(mixed, torch.zeros(1, 9))
     with pytest.raises(UsageError, match="no column 'shop'"):
         impute(mixed, {"city": ["Bonn"], "size": [1.0], "visits": [1]})
     with pytest.raises(UsageError, match="is no table; train on"):
@@ -208,13 +208,13 @@ def test_refusals(mixed: Run, tmp_path: Path) -> None:
     data = from_table({"a": np.random.default_rng(0).normal(size=90), "b": ["u", "v", "w"] * 30})
     ae = vaestro.train("ae:latents=2,hidden=8", data, steps=2, out=tmp_path / "ae")
     with pytest.raises(UsageError, match="has no density"):
-        complete(ae, torch.full((1, 2), NAN))
+        complete_entries(ae, torch.full((1, 2), NAN))
 
 
 def test_a_missing_label_is_no_hindrance(tmp_path: Path) -> None:
     data = from_table({"a": np.random.default_rng(0).normal(size=90), "b": ["u", "v", "w"] * 30, "label": [0, 1] * 45})
     run = vaestro.train("cvae:latents=2,hidden=8", data, steps=3, out=tmp_path / "cvae")
-    done = complete(run, torch.full((4, 2), NAN), 3, 20, given={"label": 1})
+    done = complete_entries(run, torch.full((4, 2), NAN), 3, 20, given={"label": 1})
     assert done.rows.shape == (3, 4, 2) and done.rows.isfinite().all()
     found = impute(run, {"a": [None, 1.0], "b": ["u", None]}, 2, 20, given={"label": [0, 1]})
     assert found.tables[0].null_count().sum_horizontal()[0] == 0
@@ -223,7 +223,7 @@ def test_a_missing_label_is_no_hindrance(tmp_path: Path) -> None:
 def test_the_same_seed_gives_the_same_draws(mixed: Run) -> None:
     rows = torch.full((3, 4), NAN)
     before = torch.get_rng_state()
-    one, two, three = (complete(mixed, rows, 4, 50, seed).rows for seed in (1, 1, 2))
+    one, two, three = (complete_entries(mixed, rows, 4, 50, seed).rows for seed in (1, 1, 2))
     assert torch.equal(one, two) and not torch.equal(one, three) and torch.equal(before, torch.get_rng_state())
 
 

@@ -17,8 +17,8 @@ from vaestro.errors import UsageError
 from vaestro.families import Bernoulli, Gaussian
 from vaestro.models import ExemplarVAE
 from vaestro.networks import mlp
-from vaestro.plays import Clock, settled
-from vaestro.plays.settling import follow, spread_out
+from vaestro.plays import Clock, pretrained
+from vaestro.plays.pretraining import follow, spread_out
 from vaestro.priors import PRIORS, Autoregressive, DiagonalMixture, Exemplar, FullMixture, GaussianMixture, LeaveOneOut, Vamp, responsibilities
 from vaestro.priors.mixtures import COVARIANCES, Covariance
 from vaestro.recipes import parse
@@ -199,7 +199,7 @@ def test_marginalising_the_class_is_never_looser_than_keeping_it() -> None:
 def test_while_it_settles_the_prior_follows_and_does_not_pull() -> None:
     schema, batch = toy_schema(Binary()), toy_batch(Binary())
     recipe = parse("vade:components=3,latents=2,hidden=8").cook(schema)
-    model, play = recipe.model, settled(0.5)
+    model, play = recipe.model, pretrained(0.5)
     before = {n: p.clone() for n, p in model.get_submodule("prior").named_parameters()}
     torch.manual_seed(0)
     (early,) = play(recipe.parts, batch, Clock(1, 100))

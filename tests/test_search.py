@@ -22,7 +22,7 @@ from vaestro.training.budget import Budget
 from vaestro.uses.search import attempt as attempts
 from vaestro.uses.search import halving as searches
 from vaestro.uses.search.attempt import Attempt, Outcome, attempt, done_by, outcome
-from vaestro.uses.search.halving import UNITS, How, search, unit_of
+from vaestro.uses.search.halving import UNITS, Searching, search, unit_of
 from vaestro.uses.search.space import WIDTHS, OneOf, Real, Whole, defaults, merged, ranges
 
 TINY = "vae:hidden=8"
@@ -97,7 +97,7 @@ def test_a_search_reads_no_test_row_trains_and_resumes(tmp_path, monkeypatch):
         monkeypatch.setattr(attempts, name, value)
     monkeypatch.setattr(searches, "BRACKETS", 1)
     monkeypatch.setattr(Dataset, "split", lambda self, name: (read.update([name]), real(self, name))[1])
-    calm = search(TINY, "digits-dynamic", Budget(steps=UNITS), tmp_path / "calm", How(over=("learning_rate", "latents")))
+    calm = search(TINY, "digits-dynamic", Budget(steps=UNITS), tmp_path / "calm", Searching(over=("learning_rate", "latents")))
     assert set(read) == {"train", "validation"}
 
     def interrupted(of: Attempt) -> Outcome:
@@ -109,14 +109,14 @@ def test_a_search_reads_no_test_row_trains_and_resumes(tmp_path, monkeypatch):
     with monkeypatch.context() as m:
         m.setattr(attempts, "attempt", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            search(TINY, "digits-dynamic", Budget(steps=UNITS), tmp_path / "cut", How(over=("learning_rate", "latents")))
+            search(TINY, "digits-dynamic", Budget(steps=UNITS), tmp_path / "cut", Searching(over=("learning_rate", "latents")))
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "cut").rglob("model.safetensors")}
     assert len(stamps) == 10
-    found = search(TINY, "digits-dynamic", Budget(steps=UNITS), tmp_path / "cut", How(over=("learning_rate", "latents")))
+    found = search(TINY, "digits-dynamic", Budget(steps=UNITS), tmp_path / "cut", Searching(over=("learning_rate", "latents")))
     assert (found.best, found.tried, found.interval, found.gain) == (calm.best, calm.tried, calm.interval, calm.gain)
     assert stamps == {p: p.stat().st_mtime_ns for p in stamps}
     with pytest.raises(UsageError, match=r"holds another search \(seed is 0, now 1\)"):
-        search(TINY, "digits-dynamic", Budget(steps=UNITS), tmp_path / "cut", How(over=("learning_rate", "latents"), seed=1))
+        search(TINY, "digits-dynamic", Budget(steps=UNITS), tmp_path / "cut", Searching(over=("learning_rate", "latents"), seed=1))
 
 
 def test_the_score_is_importance_sampling_on_validation_rows(tmp_path):
@@ -176,7 +176,7 @@ class World:
 def test_halving_keeps_a_third_and_finds_what_is_better(tmp_path, monkeypatch):
     world = World(0.5)
     monkeypatch.setattr(searches, "done_by", world)
-    found = search("vae", "digits-dynamic", Budget(steps=UNITS * 10), tmp_path, How(over=("learning_rate",)))
+    found = search("vae", "digits-dynamic", Budget(steps=UNITS * 10), tmp_path, Searching(over=("learning_rate",)))
     first = world.asked[:18]
     assert [(j.steps, j.seed) for j in first] == [(90, s) for s in range(3)] + [(10, 0)] * 9 + [(30, 0)] * 3 + [(90, s) for s in range(3)]
     rungs = [sorted({j.call for j in part}, key=lambda c: world.one(Attempt(c, "", 0, None, 1, "")).value) for part in (first[3:12], first[12:15], first[15:])]
@@ -194,7 +194,7 @@ def test_halving_keeps_a_third_and_finds_what_is_better(tmp_path, monkeypatch):
 def test_it_stops_when_the_interval_says_that_more_cannot_help(tmp_path, monkeypatch):
     world = World(0.0)
     monkeypatch.setattr(searches, "done_by", world)
-    found = search("vae", "digits-dynamic", Budget(steps=UNITS * 10), tmp_path, How(over=("learning_rate",)))
+    found = search("vae", "digits-dynamic", Budget(steps=UNITS * 10), tmp_path, Searching(over=("learning_rate",)))
     assert "2 brackets in a row found nothing" in found.ended
     assert found.gain is None or found.gain.low <= 0
     assert len({j.folder for j in world.asked}) <= 3 + 2 * 15
@@ -204,7 +204,7 @@ def test_a_search_ends_with_its_time(tmp_path, monkeypatch):
     monkeypatch.setattr(searches, "done_by", World(0.5))
     clock = iter(np.arange(0, 1e6, 400.0))
     monkeypatch.setattr(searches.time, "monotonic", lambda: float(next(clock)))
-    found = search("vae", "digits-dynamic", Budget(seconds=1200.0), tmp_path, How(over=("learning_rate",)))
+    found = search("vae", "digits-dynamic", Budget(seconds=1200.0), tmp_path, Searching(over=("learning_rate",)))
     assert found.ended == "the budget is spent"
 
 

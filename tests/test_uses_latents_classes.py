@@ -26,15 +26,13 @@ from vaestro.evaluation.conformal import ranked as p_values
 from vaestro.evaluation.sure import Sure
 from vaestro.training.runs import Run
 from vaestro.uses import augment as augmenting
-from vaestro.uses.augment import JUDGES, Line, augment, write_rows
-from vaestro.uses.augment import How as Making
-from vaestro.uses.classify import CLASSIFIERS, How, classified, classify
+from vaestro.uses.augment import JUDGES, Augmenting, Line, augment, write_rows
+from vaestro.uses.classify import CLASSIFIERS, Probing, classified, classify
 from vaestro.uses.cluster import CLUSTERINGS
 from vaestro.uses.embed import READINGS, codes, levelled
 from vaestro.uses.extra import MAKERS, Ask
 from vaestro.uses.plot import PROJECTIONS
-from vaestro.uses.recognise import MEASURES, Episodes, few_shot, halves, recognise
-from vaestro.uses.recognise import How as Knowing
+from vaestro.uses.recognise import MEASURES, Episodes, Recognising, few_shot, halves, recognise
 from vaestro.uses.rows.legal import legal
 from vaestro.uses.rows.lots import Wish, lot
 
@@ -115,14 +113,14 @@ def test_many_and_few_labels(run: Run, tmp_path: Path) -> None:
     assert every.by == "linear" and every.labels == train.size and every.accuracy is not None and every.log_loss is not None
     assert every.accuracy.value == (every.predicted == test.labelled()).mean() > 0.8
     assert every.log_loss.value == pytest.approx(log_loss(test.labelled(), every.probabilities))
-    few = classified(run, how=How(labels=6, draws=4))
+    few = classified(run, how=Probing(labels=6, draws=4))
     assert few.accuracy is not None and few.accuracy.low < few.accuracy.value <= few.accuracy.high <= 1
-    assert np.array_equal(classified(run, how=How(labels=6, draws=4)).probabilities, few.probabilities)
+    assert np.array_equal(classified(run, how=Probing(labels=6, draws=4)).probabilities, few.probabilities)
     every.write(tmp_path / "p.csv")
     frame = pl.read_csv(tmp_path / "p.csv")
     assert frame.columns == ["row", "predicted", "p_top", "p_middle", "p_bottom", "label"]
     assert frame["predicted"].to_list() == [every.classes[i] for i in every.predicted]
-    bare = classified(run, np.zeros((1, 1, 6, 6), np.uint8), How(labels=6))
+    bare = classified(run, np.zeros((1, 1, 6, 6), np.uint8), Probing(labels=6))
     assert bare.accuracy is None and bare.probabilities.shape == (1, 3)
 
 
@@ -132,16 +130,16 @@ def test_a_model_with_classes_says_them_itself(semi: Run) -> None:
     np.testing.assert_allclose(made.probabilities, classify(semi, x).numpy(), atol=1e-6)
     assert made.by == "own" and made.labels is None and made.classes == ("top", "middle", "bottom")
     with pytest.raises(UsageError, match="its own labels"):
-        classified(semi, how=How(labels=10))
-    assert classified(semi, how=How("linear", 9, 2)).by == "linear"
+        classified(semi, how=Probing(labels=10))
+    assert classified(semi, how=Probing("linear", 9, 2)).by == "linear"
 
 
 def test_labels_that_make_no_classifier_are_refused(run: Run, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for how, words in (
-        (How(labels=2), "fewer than the 3 classes"),
-        (How(labels=9999), "more than the"),
-        (How("svm"), "no classifier"),
-        (How(draws=0), "draws"),
+        (Probing(labels=2), "fewer than the 3 classes"),
+        (Probing(labels=9999), "more than the"),
+        (Probing("svm"), "no classifier"),
+        (Probing(draws=0), "draws"),
     ):
         with pytest.raises(UsageError, match=words):
             classified(run, how=how)
@@ -208,20 +206,20 @@ def test_queries_of_known_classes_are_seldom_rejected_and_others_often(run: Run,
             place = tmp_path / folder / ("top", "middle", "odd")[rows["label"][i]]
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rows["x"][i, 0] * 255).save(place / f"{i}.png")
-    made = recognise(run, tmp_path / "gallery", tmp_path / "query", Knowing(reject=0.1))
+    made = recognise(run, tmp_path / "gallery", tmp_path / "query", Recognising(reject=0.1))
     names = np.array(made.rows.classes)[made.rows.labelled()]
     assert made.classes == ("middle", "top") and made.accuracy is not None and made.rejected is not None and made.caught is not None
     assert made.accuracy.value > 0.9 and made.rejected.low <= 0.1 and made.caught.value > made.rejected.high
     assert made.rejected.value == np.mean([said == "unknown" for said, name in zip(made.said, names, strict=True) if name != "odd"])
     made.write(tmp_path / "r.csv")
     assert pl.read_csv(tmp_path / "r.csv")["said"].to_list() == made.said
-    few = recognise(run, tmp_path / "gallery", tmp_path / "query", Knowing(shots=1, reject=0.001))
+    few = recognise(run, tmp_path / "gallery", tmp_path / "query", Recognising(shots=1, reject=0.001))
     assert not few.unknown.any() and "to calibrate" in few.notes[-1]
     for how, words in (
-        (Knowing(shots=999), "fewer than the 999 shots"),
-        (Knowing(reject=1.0), "below 1"),
-        (Knowing(by="cosine"), "distance"),
-        (Knowing(shots=0), "at least"),
+        (Recognising(shots=999), "fewer than the 999 shots"),
+        (Recognising(reject=1.0), "below 1"),
+        (Recognising(by="cosine"), "distance"),
+        (Recognising(shots=0), "at least"),
     ):
         with pytest.raises(UsageError, match=words):
             recognise(run, tmp_path / "gallery", tmp_path / "query", how)
@@ -266,11 +264,11 @@ def _of(run: Run, table: Any) -> Run:
 @pytest.mark.parametrize("by", ["interpolation", "kde", "mixture", "smote", "conditional"])
 def test_extra_rows_are_of_their_class(run: Run, semi: Run, by: str) -> None:
     of = semi if by == "conditional" else run
-    made = augment(of, "middle", 40, Making(by, "logistic", repeats=1))
+    made = augment(of, "middle", 40, Augmenting(by, "logistic", repeats=1))
     assert made.rows.shape == (40, 1, 6, 6) and set(made.rows.unique().tolist()) <= {0.0, 1.0}
     if by != "conditional":
         assert (made.rows[:, 0, 2:4].mean((1, 2)) > made.rows[:, 0, :2].mean((1, 2))).float().mean() > 0.85
-    assert torch.equal(augment(of, 1, 40, Making(by, "logistic", repeats=1)).rows, made.rows)
+    assert torch.equal(augment(of, 1, 40, Augmenting(by, "logistic", repeats=1)).rows, made.rows)
 
 
 def test_the_proof_is_a_paired_balanced_accuracy(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +280,7 @@ def test_the_proof_is_a_paired_balanced_accuracy(run: Run, monkeypatch: pytest.M
         return guess
 
     monkeypatch.setattr(augmenting, "JUDGES", {"guess": judge})
-    made = augment(run, "top", 5, Making("interpolation", "guess", repeats=1))
+    made = augment(run, "top", 5, Augmenting("interpolation", "guess", repeats=1))
     truth = lot(run).labelled()
     wanted = [balanced_accuracy_score(truth, guess) for guess in said]
     assert [made.lines[n].balanced.value for n in ("none", "interpolation", "smote")] == pytest.approx(wanted)
@@ -299,25 +297,25 @@ def test_verdicts_follow_the_interval() -> None:
 def test_extra_rows_help_where_the_class_is_rare_and_the_judge_is_told_so(tmp_path: Path) -> None:
     rare = from_arrays("rare", bars(1, 900, (0.49, 0.503, 0.007), 0.2), {"x": Binary(), "label": Category(3)}, test=bars(2, 300, flip=0.2))
     run = vaestro.train("vae:latents=3,hidden=16", rare, steps=200, out=tmp_path / "rare")
-    made = augment(run, 2, 200, Making("interpolation", "forest", repeats=2))
+    made = augment(run, 2, 200, Augmenting("interpolation", "forest", repeats=2))
     line = made.lines["interpolation"]
     assert made.verdict == "helped" and line.recall.value > made.lines["none"].recall.value and made.real < 12
 
 
 def test_what_cannot_be_augmented_is_refused(run: Run, data: Any, tmp_path: Path) -> None:
     for label, n, how, words in (
-        ("botom", 5, Making(), "no class 'botom'"),
-        (7, 5, Making(), "no class 7"),
-        (0, 0, Making(), "at least one"),
-        (0, 5, Making("conditional"), "cannot be given a class"),
-        (0, 5, Making("gan"), "way to make"),
-        (0, 5, Making(judge="svm"), "judge"),
+        ("botom", 5, Augmenting(), "no class 'botom'"),
+        (7, 5, Augmenting(), "no class 7"),
+        (0, 0, Augmenting(), "at least one"),
+        (0, 5, Augmenting("conditional"), "cannot be given a class"),
+        (0, 5, Augmenting("gan"), "way to make"),
+        (0, 5, Augmenting(judge="svm"), "judge"),
     ):
         with pytest.raises(UsageError, match=words):
             augment(run, label, n, how)
     discrete = vaestro.train("categorical_vae:hidden=4", data, steps=1, out=tmp_path / "d")
     with pytest.raises(UsageError, match="nothing between"):
-        augment(discrete, 0, 5, Making("kde", repeats=1))
+        augment(discrete, 0, 5, Augmenting("kde", repeats=1))
     alone = bars(0)
     alone["label"][:] = 0
     alone["label"][:1] = 2
@@ -327,7 +325,7 @@ def test_what_cannot_be_augmented_is_refused(run: Run, data: Any, tmp_path: Path
 
 
 def test_extra_rows_are_written_as_files_and_folders(run: Run, tmp_path: Path) -> None:
-    made = augment(run, "top", 3, Making("smote", "logistic", repeats=1))
+    made = augment(run, "top", 3, Augmenting("smote", "logistic", repeats=1))
     write_rows(tmp_path / "more", made)
     found = sorted((tmp_path / "more").iterdir())
     assert [p.name for p in found] == [f"top-{i:05}.png" for i in range(3)]
@@ -341,7 +339,7 @@ def test_extra_rows_are_written_as_files_and_folders(run: Run, tmp_path: Path) -
     labels = np.where(np.arange(120) % 6 == 0, "yes", "no")
     table = from_table({"a": rng.normal(size=120) + (labels == "yes"), "b": rng.choice(["u", "v"], 120), "ill": labels}, {"ill": "label"})
     of = vaestro.train("vae:latents=2,hidden=8", table, steps=30, out=tmp_path / "table")
-    extra = augment(of, "yes", 4, Making(repeats=1))
+    extra = augment(of, "yes", 4, Augmenting(repeats=1))
     write_rows(tmp_path / "more.csv", extra)
     frame = pl.read_csv(tmp_path / "more.csv")
     assert frame.columns == ["a", "b", "ill"] and frame["ill"].to_list() == ["yes"] * 4 and set(frame["b"]) <= {"u", "v"}

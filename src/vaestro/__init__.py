@@ -71,7 +71,21 @@ _HOMES = {
     "vaestro.uses.traverse": ("traverse",),
     "vaestro.uses.vary": ("vary",),
 }
-_MODULES = ("families", "networks", "objectives", "plays", "posteriors", "priors")
+_MODULES = (
+    "arena",
+    "estimators",
+    "families",
+    "flows",
+    "networks",
+    "objectives",
+    "optimizers",
+    "plays",
+    "posteriors",
+    "priors",
+    "recipes",
+    "schedules",
+    "testing",
+)
 _NAMES = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [

@@ -271,12 +271,16 @@ class Model(nn.Module):
         """The model as a generator of sites; without a batch it describes what it would dream up."""
         raise TypeError(f"{type(self).__name__} has no program; write one that yields Site(name, prior, posterior)")
 
+    def observations(self, batch: Batch) -> dict[str, Value]:
+        """The values of the batch that the model observes; the others are its conditions."""
+        return {n: batch[n] for n in self.observed if n in batch}
+
     def forward(self, batch: Batch, k: int = 1, given: Batch | None = None, choosing: Choosing = sampling) -> Trace:
         """`k` draws of the latents for each of the b rows of `batch`: every number is shaped [k, b].
 
         `given` are the values that stand; by default the observed fields of the batch. `choosing` answers the sites; by default by drawing what is not given.
         """
-        given = {n: batch[n] for n in self.observed if n in batch} if given is None else given
+        given = self.observations(batch) if given is None else given
         first = next(iter(batch.values()))
         lead = (k, len(first if isinstance(first, Tensor) else first.value))
         trace = run(self.program(batch), choosing(lead, given))

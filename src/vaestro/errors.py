@@ -18,6 +18,10 @@ class UsageError(VaestroError):
     exit_code = 2
 
 
+class NotFinite(VaestroError):
+    """Numbers of a model are infinite or NaN where one measure needs them; others may still be taken."""
+
+
 class Caveat(UserWarning):
     """What was asked for is given and is not what it seems to be; the command line prints it as a note."""
 

@@ -82,7 +82,7 @@ def compete(arena: Arena, who: Sequence[Entrant], engine: Engine, display: Displ
         standing = Standing(len(jobs))
         waiting = []
         for job in jobs:
-            if settled(job, rules.measured(tier)):
+            if has_result(job, rules.measured(tier)):
                 standing.finish(job)
             else:
                 waiting.append(job)
@@ -90,7 +90,7 @@ def compete(arena: Arena, who: Sequence[Entrant], engine: Engine, display: Displ
     return arena.folder
 
 
-def settled(job: Job, metrics: Sequence[str]) -> bool:
+def has_result(job: Job, metrics: Sequence[str]) -> bool:
     """Whether a job has its result; what an older version of the user's file left is dropped, and what lacks a metric is let go of to be scored again."""
     if not job.result.is_file():
         return False

@@ -17,10 +17,9 @@ from vaestro.evaluation.likelihood import Rows, importance
 from vaestro.evaluation.metrics import METRICS, Report, Subject, measure
 from vaestro.evaluation.metrics.audit import believed
 from vaestro.evaluation.metrics.base import Need
-from vaestro.evaluation.metrics.held import fixed_rows
 from vaestro.evaluation.metrics.subject import is_picture
 from vaestro.evaluation.networks import Setting
-from vaestro.evaluation.scope import device_of, forked, seeded, slice_rows
+from vaestro.evaluation.scope import device_of, fixed_rows, forked, seeded, slice_rows
 from vaestro.models import conditions_of
 from vaestro.training.files import digest
 from vaestro.training.loop import weights
@@ -79,7 +78,7 @@ def of_x_alone(run: Run, report: Report) -> Report:
         return report
     reason = f"{run.about['call']} is told {', '.join(told)}, and scores p(x | {', '.join(told)}) where the others score p(x)"
     barred = {n for n in report.scores if Need.DENSITY in METRICS[n].needs}
-    return Report({n: s for n, s in report.scores.items() if n not in barred}, {**report.refused, **dict.fromkeys(barred, reason)})
+    return report.without(barred, reason)
 
 
 def speed(run: Run) -> float | None:

@@ -144,9 +144,9 @@ def classify(
 ) -> None:
     """Tell the classes of rows, with calibrated probabilities, from few labels or many."""
     from vaestro.cli.shared import opened
-    from vaestro.uses.classify import How, classified
+    from vaestro.uses.classify import Probing, classified
 
-    tabled(lambda: classified(opened(run, own), data, How(by, labels, seed=seed), wished(split, resize)), out, as_json, data)
+    tabled(lambda: classified(opened(run, own), data, Probing(by, labels, seed=seed), wished(split, resize)), out, as_json, data)
 
 
 def recognise(
@@ -166,10 +166,10 @@ def recognise(
 ) -> None:
     """Tell the nearest known class of each row, or that it is of none, at a stated rate of false rejections."""
     from vaestro.cli.shared import opened
-    from vaestro.uses.recognise import How
+    from vaestro.uses.recognise import Recognising
     from vaestro.uses.recognise import recognise as nearest
 
-    tabled(lambda: nearest(opened(run, own), gallery, query, How(by, shots, reject, seed), wished(split, resize)), out, as_json, gallery, query)
+    tabled(lambda: nearest(opened(run, own), gallery, query, Recognising(by, shots, reject, seed), wished(split, resize)), out, as_json, gallery, query)
 
 
 def augment(
@@ -191,13 +191,13 @@ def augment(
     """Make extra rows of a class, and prove on real held-out rows whether they help a classifier."""
     from vaestro.cli.cards import watching
     from vaestro.cli.shared import opened
-    from vaestro.uses.augment import How, require_out, write_rows
+    from vaestro.uses.augment import Augmenting, require_out, write_rows
     from vaestro.uses.augment import augment as make
 
     of = opened(run, own)
     if out is not None:
         require_out(out, of)
     with watching():
-        made = make(of, label, n, How(by, judge, repeats, split, seed))
+        made = make(of, label, n, Augmenting(by, judge, repeats, split, seed))
     notes = [] if out is None else write_rows(out, made)
     told(made.to_json(), as_json, [*made.said, *(f"Note: {note}." for note in notes)], out)

@@ -8,7 +8,7 @@ import typer
 from vaestro.cli.shared import Device, Json, Own, RunName, Seed
 
 Samples = Annotated[int, typer.Option(min=1, help="Importance samples a row.")]
-RowCount = Annotated[int, typer.Option("--rows", min=1, help="Rows to score, spread evenly over the split.")]
+RowCount = Annotated[int, typer.Option("--rows", min=1, help="Rows to score: one fixed random choice among those of the split.")]
 SplitName = Annotated[str, typer.Option(help="train, validation or test.")]
 
 

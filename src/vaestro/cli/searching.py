@@ -12,7 +12,7 @@ from vaestro.errors import UsageError
 from vaestro.evaluation.intervals import Interval
 from vaestro.training.budget import Budget
 from vaestro.training.process import cores
-from vaestro.uses.search.halving import Found, How, Tried, search
+from vaestro.uses.search.halving import Found, Searching, Tried, search
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 USUAL = "20m"
@@ -39,7 +39,7 @@ def run_search(
     folder = out or Path("searches") / f"{recipe.partition(':')[0]}-{Path(data).stem}"
     try:
         with bar():
-            found = search(recipe, data, budget, folder, How(names, jobs or cores(), seed, own))
+            found = search(recipe, data, budget, folder, Searching(names, jobs or cores(), seed, own))
     except KeyboardInterrupt:
         typer.echo("vaestro: stopped; the same command goes on from here", err=True)
         raise typer.Exit(INTERRUPTED) from None

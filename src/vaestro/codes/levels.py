@@ -14,7 +14,7 @@ from vaestro.codes.vector import VectorQuantiser
 from vaestro.core import Trace, observe
 from vaestro.data.schema import Shape
 from vaestro.errors import UsageError
-from vaestro.families.base import Sizes
+from vaestro.families.base import Sizes, single
 
 
 class LevelCode(Code):
@@ -62,7 +62,7 @@ class LevelQuantiser(nn.Module):
 
     def forward(self, h: Tensor) -> LevelCode:
         """The point mass on the codes of `h`."""
-        h = h if h.dtype == torch.float64 else h.float()
+        h = single(h)
         found = [q(part) for q, part in zip(self.each, self.split(h), strict=True)]
         index = torch.cat([c.index.flatten(c.index.dim() - len(c.by.shape)) for c in found], -1)
         return LevelCode(index, h, self, sum(c.loss for c in found), tuple(p for c in found for p in c.points))

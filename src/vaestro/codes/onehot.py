@@ -12,7 +12,7 @@ from torch.distributions import Categorical, Distribution, Independent, OneHotCa
 from vaestro import core
 from vaestro.codes.base import straight_through, usage
 from vaestro.errors import UsageError
-from vaestro.families.base import Sizes
+from vaestro.families.base import Sizes, single
 
 MOST = 4096  # strings that are enumerated
 
@@ -123,7 +123,7 @@ class OneHotCodes(nn.Module):
 
     def forward(self, h: Tensor) -> Distribution:
         """The distribution whose logits are `h`; raises UsageError when there are not as many as codes."""
-        logits = (h if h.dtype == torch.float64 else h.float()).movedim(-1 - self.axes, -1)
+        logits = single(h).movedim(-1 - self.axes, -1)
         if logits.shape[-1] != self.params:
             raise UsageError(f"a family of {self.params} codes cannot read {logits.shape[-1]} logits a place")
         base = self.law(logits, self.temperature) if self.training else Hard(logits)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from vaestro.codes.base import Code
 from vaestro.data.schema import Shape
 from vaestro.errors import UsageError
+from vaestro.families.base import single
 
 MOST = 2**20  # codes
 
@@ -41,7 +42,7 @@ class ScalarQuantiser(nn.Module):
 
     def forward(self, h: Tensor) -> Code:
         """The point mass on the codes of `h`; raises UsageError where `h` is of another shape than the codes."""
-        h = h if h.dtype == torch.float64 else h.float()
+        h = single(h)
         if h.shape[h.dim() - 1 - len(self.grid) :] != (self.params, *self.grid):
             raise UsageError(f"a quantiser of {self.params} numbers at {self.grid} places cannot read an input shaped {tuple(h.shape)}")
         bounded = h.tanh()

@@ -11,6 +11,7 @@ from vaestro.codes.books import Book
 from vaestro.core import Trace, observe
 from vaestro.data.schema import Shape
 from vaestro.errors import UsageError
+from vaestro.families.base import single
 
 
 class VectorQuantiser(nn.Module):
@@ -39,7 +40,7 @@ class VectorQuantiser(nn.Module):
 
     def forward(self, h: Tensor) -> Code:
         """The point mass on the codes of `h`; raises UsageError where `h` is of another shape than the codes."""
-        h = h if h.dtype == torch.float64 else h.float()
+        h = single(h)
         if h.shape[h.dim() - 1 - len(self.grid) :] != (self.params, *self.grid):
             raise UsageError(f"a quantiser of {self.params} numbers at {self.grid} places cannot read an input shaped {tuple(h.shape)}")
         rest = h.movedim(-1 - len(self.grid), -1)

@@ -12,7 +12,7 @@ from vaestro.data.prepare.frames import frame_of
 from vaestro.data.schema import Named, Ordered, Table
 from vaestro.estimators.base import VAEEstimator
 from vaestro.estimators.readers import Mixed, Refused, like, whole
-from vaestro.uses.inference.completing import SAMPLES, complete
+from vaestro.uses.inference.completing import SAMPLES, complete_entries
 
 
 class VAEImputer(OneToOneFeatureMixin, TransformerMixin, VAEEstimator):  # type: ignore[misc]
@@ -94,7 +94,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, VAEEstimator):  # type:
         made = held.expand(draws, *held.shape).clone()
         gaps = held.isnan().any(1)
         if gaps.any():
-            made[:, gaps] = complete(self.run_, held[gaps], draws, int(self.samples), seed).rows.float()
+            made[:, gaps] = complete_entries(self.run_, held[gaps], draws, int(self.samples), seed).rows.float()
         found: Array = made.numpy()
         return found
 

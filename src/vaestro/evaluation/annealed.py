@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from vaestro.core import Batch, Draw, Model, Site, normalised, run, sampling, total
-from vaestro.errors import UsageError, VaestroError
+from vaestro.errors import NotFinite, UsageError
 from vaestro.evaluation.likelihood import Rows
 from vaestro.evaluation.scope import at_rest, count, device_of, forked, slice_rows
 from vaestro.families.base import is_discrete, support_of
@@ -220,7 +220,7 @@ def _check(plan: Plan) -> None:
 
 def _refuse_broken(log_px: Rows, name: str) -> Rows:
     if np.isnan(log_px).any() or np.isposinf(log_px).any():
-        raise VaestroError(f"annealing gives row {int(np.argmax(~np.isfinite(log_px)))} of {name} no finite weight; its weights are not finite: train it anew")
+        raise NotFinite(f"annealing gives row {int(np.argmax(~np.isfinite(log_px)))} of {name} no finite weight; its weights are not finite: train it anew")
     return log_px
 
 

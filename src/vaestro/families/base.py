@@ -46,8 +46,13 @@ def outputs(family: Family, event: Shape) -> Shape:
     return (family.params * event[0], *event[1:]) if event else (family.params,)
 
 
+def single(h: Tensor) -> Tensor:
+    """`h` in float32 at least: densities in half precision are noise."""
+    return h if h.dtype == torch.float64 else h.float()
+
+
 def stack(h: Tensor, params: int, event_dims: int) -> Tensor:
-    """`h` [*lead, params * C, ...] as a view [*lead, C, ..., params], in float32 at least: densities in half precision are noise.
+    """`h` [*lead, params * C, ...] as a view [*lead, C, ..., params], in float32 at least.
 
     Raises UsageError when the channels do not divide.
     """
@@ -61,7 +66,7 @@ def _divisible(h: Tensor, params: int, event_dims: int) -> tuple[Tensor, int]:
     axis = -max(event_dims, 1)
     if h.dim() < -axis or h.shape[axis] % params:
         raise UsageError(f"a family with {params} numbers a value cannot divide an input shaped {tuple(h.shape)}; its channels must be a multiple of {params}")
-    return (h if h.dtype in {torch.float32, torch.float64} else h.float()), axis
+    return single(h), axis
 
 
 def split(h: Tensor, params: int, event_dims: int) -> tuple[Tensor, ...]:

@@ -7,7 +7,7 @@ from torch.distributions import Categorical, Distribution, constraints
 from vaestro.core import centre
 from vaestro.data.schema import Shape
 from vaestro.errors import UsageError
-from vaestro.families.base import Repr, Sizes, outputs, positive
+from vaestro.families.base import Repr, Sizes, outputs, positive, single
 from vaestro.families.binned import BinnedDistribution
 from vaestro.families.logistic import LogisticDistribution
 
@@ -107,7 +107,7 @@ class ColourMixture(Repr):
         """The distribution whose parameters are `h`; raises UsageError when its channels are not `params`."""
         if h.dim() < 3 or h.shape[-3] != self.params:
             raise UsageError(f"{self!r} needs {self.params} channels, and this input is shaped {tuple(h.shape)}")
-        h = h if h.dtype in {torch.float32, torch.float64} else h.float()
+        h = single(h)
         c, k = self.channels, self.components
         logits, loc, s, pairs = h.split([k, k * c, k * c, k * (c * (c - 1) // 2)], -3)
         loc, s, pairs = (t.unflatten(-3, (-1, k) if t.shape[-3] else (0, k)).movedim(-3, -1) for t in (loc, s, pairs))

@@ -8,7 +8,7 @@ from torch.distributions import Distribution, constraints
 
 from vaestro import core
 from vaestro.data.schema import Shape, Table
-from vaestro.families.base import Sizes, outputs
+from vaestro.families.base import Sizes, outputs, single
 from vaestro.families.columns import Group, Law, groups_of, normal
 
 
@@ -42,7 +42,7 @@ class Fields(nn.Module):
 
     def forward(self, h: Tensor) -> Distribution:
         """The distribution of rows that `h` [..., numbers] describes."""
-        return FieldsDistribution(self, h if h.dtype in {torch.float32, torch.float64} else h.float())
+        return FieldsDistribution(self, single(h))
 
     def __repr__(self) -> str:
         return f"Fields({len(self.table.columns)} columns, {self.params} numbers)"

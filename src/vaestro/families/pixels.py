@@ -6,7 +6,7 @@ from torch.distributions import Distribution, Independent, constraints
 
 from vaestro.data.schema import Shape
 from vaestro.errors import UsageError
-from vaestro.families.base import Family, Sizes
+from vaestro.families.base import Family, Sizes, single
 from vaestro.networks.masked import Hidden, PixelNet
 from vaestro.progress import tell
 
@@ -92,4 +92,4 @@ class Pixels(nn.Module):
         """The distribution whose context is `h`; raises UsageError when its channels are not params * C."""
         if h.dim() < 3 or h.shape[-3] != self.params * self.channels:
             raise UsageError(f"pixels need a context of {self.params * self.channels} channels, and this one is shaped {tuple(h.shape)}")
-        return PixelDistribution(self.net, self.family, h if h.dtype == torch.float64 else h.float(), self.channels)
+        return PixelDistribution(self.net, self.family, single(h), self.channels)

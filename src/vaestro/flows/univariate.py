@@ -5,13 +5,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 from torch.distributions import Distribution, Transform
 
 from vaestro.core import Shape
 from vaestro.errors import UsageError
-from vaestro.families.base import precise
+from vaestro.families.base import precise, single
 
 
 def zuko() -> Any:
@@ -24,11 +23,6 @@ def zuko() -> Any:
     finally:
         Distribution._validate_args, Distribution.arg_constraints = validate, limits  # type: ignore[method-assign]
     return package
-
-
-def single(t: Tensor) -> Tensor:
-    """`t` in float32 at least: densities in half precision are noise."""
-    return t if t.dtype == torch.float64 else t.float()
 
 
 class Univariate(NamedTuple):

@@ -10,8 +10,8 @@ from vaestro.plays.moves import Clock, Move, Play, alone, annealed, still, terms
 from vaestro.plays.pairs import paired
 from vaestro.plays.paths import dreg, stl
 from vaestro.plays.perceptual import beside
+from vaestro.plays.pretraining import pretrained
 from vaestro.plays.score import Baseline, nvil, scored, without_path
-from vaestro.plays.settling import settled
 from vaestro.plays.wake_sleep import piwae, rws
 from vaestro.plays.weights import Multiplier, curriculum, easiest, geco
 
@@ -40,10 +40,10 @@ __all__ = [
     "nvil",
     "paired",
     "piwae",
+    "pretrained",
     "priced",
     "rws",
     "scored",
-    "settled",
     "soft_intro",
     "still",
     "stl",

@@ -32,7 +32,7 @@ def denoising(objective: Objective, noise: Noise, samples: int = 1) -> Play:
 
     def play(parts: nn.ModuleDict, batch: Batch, clock: Clock) -> Iterator[Move]:
         model = cast(Model, parts["model"])
-        clean = {n: batch[n] for n in model.observed if n in batch}
+        clean = model.observations(batch)
         trace = model({**batch, "x": spoilt(batch["x"])}, samples, given=clean)
         yield Move("model", objective(trace), terms_of(trace), trace)
 

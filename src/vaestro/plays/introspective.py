@@ -59,9 +59,8 @@ def soft_intro(numbers: int, betas: Betas = PAPER, adversary: float = 1.0) -> Pl
         return Move("decoder", s * (loss + adversary * cost), {"kl_made": torch.stack([t.kl.mean().detach() for _, t in runs]).mean()})
 
     def play(parts: nn.ModuleDict, batch: Batch, clock: Clock) -> Iterator[Move]:
-        model = cast(VAE, parts["model"])
-        yield encoding(model, batch)
-        yield decoding(model, batch)
+        for move in (encoding, decoding):
+            yield move(cast(VAE, parts["model"]), batch)
 
     return play
 

@@ -93,7 +93,7 @@ def contractive(objective: Objective, norm: Norm, weight: float, charges: Charge
 
     def play(parts: nn.ModuleDict, batch: Batch, clock: Clock) -> Iterator[Move]:
         model, x = cast(Model, parts["model"]), content(batch["x"]).detach().requires_grad_()
-        trace = model({**batch, "x": x}, given={n: batch[n] for n in model.observed if n in batch})
+        trace = model({**batch, "x": x}, given=model.observations(batch))
         slope = twice(of_trace(lambda t: norm(codes(t), x, 1)))
         yield charged(objective, {"contraction": Weighed(weight, slope), **more}, model, trace)
 

@@ -67,5 +67,4 @@ def asleep(model: Model, batch: Batch) -> Tensor:
     conditions = {name: value for name, value in batch.items() if name not in model.observed}
     rows = len(content(next(iter(batch.values()))))
     dreams = {name: d.value for name, d in model.generate(rows, conditions=conditions or None).items()}
-    seen = {name: dreams[name] for name in model.observed if name in dreams}
-    return -log_q(run(model.program({**conditions, **seen}), replaying(dreams)))
+    return -log_q(run(model.program({**conditions, **model.observations(dreams)}), replaying(dreams)))

@@ -12,7 +12,7 @@ from vaestro.core import Shape
 from vaestro.data.schema import Field
 from vaestro.errors import UsageError
 from vaestro.families import Gaussian
-from vaestro.families.base import positive, split
+from vaestro.families.base import positive, single, split
 from vaestro.flows import Bijection, FlowDistribution
 from vaestro.networks import Build
 from vaestro.networks.reading import reader
@@ -40,7 +40,7 @@ class Amortised(nn.Module):
 
     def forward(self, *contexts: Tensor) -> Distribution:
         """The posterior given `contexts`, each [*lead, channels, ...]."""
-        return self.law(whole(through(self.net, *contexts)))
+        return self.law(single(through(self.net, *contexts)))
 
 
 Posterior = Callable[[Field, int, Build, Shape | None], nn.Module]
@@ -50,11 +50,6 @@ POSTERIORS: Registry[Posterior] = Registry("posterior")
 def amortised(field: Field, law: Law, network: Build, hidden: Shape | None) -> Amortised:
     """The posterior that `network`, at the widths `hidden` or its own, and `law` make for one field."""
     return Amortised(reader(field, network, (law.numbers,), hidden), law)
-
-
-def whole(h: Tensor) -> Tensor:
-    """`h` in float32 at least: densities in half precision are noise."""
-    return h if h.dtype == torch.float64 else h.float()
 
 
 def check_flows(flows: int) -> None:

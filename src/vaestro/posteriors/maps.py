@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 from vaestro.core import Shape
 from vaestro.errors import UsageError
+from vaestro.families.base import single
 from vaestro.flows import Bijection
 from vaestro.networks.masked import BEFORE, UP_TO, MaskedConv2d, groups_of
-from vaestro.posteriors.base import Shares, Standardise, check_flows, noise, whole
+from vaestro.posteriors.base import Shares, Standardise, check_flows, noise
 from vaestro.posteriors.masked import OPEN, START, STRANGER, OnePass
 
 KERNEL = (3, 3)
@@ -42,7 +43,7 @@ class MapGate(Bijection):
         v = self._turned(u.unflatten(-1, self.event).reshape(-1, *self.event))
         c = self._turned(context.unflatten(-1, (self.width, *size)).expand(*u.shape[:-1], self.width, *size).reshape(-1, self.width, *size))
         told = self.told(c) if self.first is None else self.first(v) + self.told(c)
-        m, s = whole(self.last(F.silu(told))).chunk(2, 1)
+        m, s = single(self.last(F.silu(told))).chunk(2, 1)
         x = m + torch.sigmoid(s + OPEN) * (v - m)
         return self._turned(x).reshape(u.shape), -F.logsigmoid(s + OPEN).flatten(1).sum(-1).reshape(u.shape[:-1])
 

@@ -8,11 +8,11 @@ from torch.nn import functional as F
 from vaestro.core import Shape, scores
 from vaestro.data.schema import Field
 from vaestro.errors import UsageError
-from vaestro.families.base import Sizes
+from vaestro.families.base import Sizes, single
 from vaestro.flows import Bijection, Chain, FlowDistribution, affine, autoregressive, coupling
 from vaestro.flows import spline as rational_quadratic
 from vaestro.networks import Build, Made
-from vaestro.posteriors.base import POSTERIORS, FlowLaw, Shares, Standardise, amortised, check_flows, noise, whole
+from vaestro.posteriors.base import POSTERIORS, FlowLaw, Shares, Standardise, amortised, check_flows, noise
 
 OPEN = 2.0  # added to a gate's number, so that it starts almost open (Kingma et al. 2016, section 3: "close to +1 or +2")
 CONTEXT = 100  # numbers of the network that a flow from vaestro.flows reads, and its hidden units
@@ -37,7 +37,7 @@ class Gate(Bijection):
     def inverse(self, u: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x, and ln |det du/dx| = -sum ln sigma."""
         assert context is not None, "its network reads the context"
-        m, s = whole(self.net(torch.cat([u, context.expand(*u.shape[:-1], -1)], -1))).unbind(-1)
+        m, s = single(self.net(torch.cat([u, context.expand(*u.shape[:-1], -1)], -1))).unbind(-1)
         gate = torch.sigmoid(s + OPEN)
         return m + gate * (u - m), -F.logsigmoid(s + OPEN).sum(-1)
 

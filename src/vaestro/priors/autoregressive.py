@@ -6,7 +6,7 @@ from torch.distributions import Categorical, Distribution, MixtureSameFamily, No
 
 from vaestro.data.schema import Field
 from vaestro.errors import UsageError
-from vaestro.families.base import Sizes, positive
+from vaestro.families.base import Sizes, positive, single
 from vaestro.networks import Made
 from vaestro.priors.base import PRIORS
 
@@ -31,7 +31,7 @@ class AutoregressiveMixture(Distribution):
     def each(self, value: Tensor) -> MixtureSameFamily:
         """The conditionals p(z_d | z_<d) at `value` [..., D], one for every feature."""
         h: Tensor = self.net(value)
-        logits, loc, s = (h if h.dtype == torch.float64 else h.float()).chunk(3, -1)
+        logits, loc, s = single(h).chunk(3, -1)
         spread = torch.linspace(-1, 1, logits.shape[-1] + 2, dtype=loc.dtype, device=loc.device)[1:-1]  # equal components would stay equal for ever
         parts = Normal(loc + spread, positive(s), validate_args=False)
         return MixtureSameFamily(Categorical(logits=logits, validate_args=False), parts, validate_args=False)

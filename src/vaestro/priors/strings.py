@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from vaestro.data.schema import Shape
 from vaestro.errors import UsageError
-from vaestro.families.base import Sizes
+from vaestro.families.base import Sizes, single
 from vaestro.networks.causal import MaskedCodes, MaskedLevels, StringNet, Transformer
 from vaestro.priors.codes import UniformCodes, UniformLevels, UniformOneHot
 from vaestro.priors.fitted import FITTED, Latents
@@ -63,7 +63,7 @@ class Strings(Distribution):
 
     def _logs(self, strings: Tensor) -> Tensor:
         logits: Tensor = self.net(strings)
-        return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
+        return single(logits).log_softmax(-1)
 
     @torch.no_grad()
     def sample(self, sample_shape: Sizes = torch.Size()) -> Tensor:

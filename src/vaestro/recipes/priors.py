@@ -6,7 +6,7 @@ from vaestro.data.schema import Schema
 from vaestro.families import default_likelihood
 from vaestro.models import VAE, ExemplarVAE
 from vaestro.networks import Build, mlp
-from vaestro.plays import settled
+from vaestro.plays import pretrained
 from vaestro.priors import FullMixture, GaussianMixture, Prior, flow, maf, spline
 from vaestro.priors import vamp as vamp_prior
 from vaestro.priors.autoregressive import autoregressive
@@ -184,4 +184,4 @@ def vade(
 ) -> Recipe:
     """A VAE that clusters: for the share `settle` of training its mixture learns where a plain VAE puts the rows, then it is the prior."""
     model = under(lambda n, q, x: covariance(n, components), schema, (latents, network, hidden), likelihood)
-    return solo(model, settled(settle), settled=settle)
+    return solo(model, pretrained(settle), settled=settle)

@@ -6,7 +6,7 @@ from torch import Tensor
 from vaestro.data.rows import Rows
 from vaestro.data.store import Dataset
 from vaestro.errors import VaestroError
-from vaestro.evaluation.metrics.held import fixed_rows
+from vaestro.evaluation.scope import fixed_rows
 from vaestro.recipes import Recipe
 from vaestro.training.budget import Budget
 

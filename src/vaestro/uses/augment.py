@@ -73,7 +73,7 @@ class Line(NamedTuple):
         return "helped" if self.gain.low > 0 else "did not help" if self.gain.high < MARGIN else "undecided"
 
 
-class How(NamedTuple):
+class Augmenting(NamedTuple):
     """How rows are made (`MAKERS`; `conditional` where the model can be given a class, else `interpolation`), and judged: by what (`JUDGES`), how often."""
 
     by: str | None = None
@@ -83,7 +83,7 @@ class How(NamedTuple):
     seed: int = 0
 
 
-USUAL = How()
+USUAL = Augmenting()
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Augmented:
 
 
 @by_name
-def augment(run: Run, label: str | int, n: int, how: How = USUAL) -> Augmented:
+def augment(run: Run, label: str | int, n: int, how: Augmenting = USUAL) -> Augmented:
     """`n` extra rows of the class `label`, and whether they help a classifier on real rows of a split that made none of them.
 
     A judge learns from at most 10,000 training rows, without and with the extra ones; each held-out row's being right counts as much as its class is rare, so

@@ -99,7 +99,7 @@ def _tempered(fit: Callable[[np.ndarray], Predict], train: np.ndarray, labels: n
     return lambda z: np.asarray(softmax(everything(z) / temperature, 1))
 
 
-class How(NamedTuple):
+class Probing(NamedTuple):
     """By which classifier (`CLASSIFIERS`, or `own`, the model's own classes: the default where there are some, else `linear`), from how many labels."""
 
     by: str | None = None
@@ -108,7 +108,7 @@ class How(NamedTuple):
     seed: int = 0
 
 
-USUAL_WAY = How()
+USUAL_WAY = Probing()
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Classified:
 
 
 @by_name
-def classified(run: Run, rows: Any = None, how: How = USUAL_WAY, wish: Wish = USUAL) -> Classified:
+def classified(run: Run, rows: Any = None, how: Probing = USUAL_WAY, wish: Wish = USUAL) -> Classified:
     """Rows with their classes: by the model's own q(y | x), or by a probe that learns `how.labels` labels of training rows on posterior means.
 
     Few labels are spread over the classes; the accuracy, where the rows have labels, is over ten draws of them and its interval counts draws and rows as
@@ -217,7 +217,7 @@ def require_labels(train: Lot, number: int | None = None) -> np.ndarray:
     return labels
 
 
-def _by_itself(run: Run, of: Lot, how: How) -> Classified:
+def _by_itself(run: Run, of: Lot, how: Probing) -> Classified:
     if how.labels is not None:
         raise UsageError(f"{run.about['call']} learnt its own labels when it was trained; leave --labels out, or choose --by linear")
     parts, device = [], device_of(run.model)

@@ -47,7 +47,7 @@ def means(model: Model, batch: Batch) -> Choose:
 def samples(model: Model, batch: Batch) -> Choose:
     """Every latent takes one draw from its posterior, under the seed."""
     rows = len(content(next(iter(batch.values()))))
-    return sampling((rows,), {n: batch[n] for n in model.observed if n in batch})
+    return sampling((rows,), model.observations(batch))
 
 
 def grouped(run: Run, rows: Any = None, reading: Reading = means, seed: int = 0, given: Given | None = None) -> Iterator[Groups]:

@@ -17,9 +17,9 @@ from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.columns import by_column
 from vaestro.evaluation.metrics import METRICS, Cost, Group, Report, Subject, measure
 from vaestro.evaluation.metrics.disentanglement import known_factors
-from vaestro.evaluation.metrics.held import AT_ONCE, Held, fixed_rows
+from vaestro.evaluation.metrics.held import AT_ONCE, Held
 from vaestro.evaluation.networks import Networks, Setting
-from vaestro.evaluation.scope import device_of
+from vaestro.evaluation.scope import device_of, fixed_rows
 from vaestro.models import conditions_of
 from vaestro.networks.judge import Judge
 from vaestro.training.device import machine
@@ -152,7 +152,7 @@ def fairly_judged(run: Run, report: Report) -> Report:
         return report
     reason = f"{run.about['call']} was trained on the layers of the judge itself"
     barred = {n for n in report.scores if n.endswith("_judge") or METRICS[n].group is Group.MODES}
-    return Report({n: s for n, s in report.scores.items() if n not in barred}, {**report.refused, **dict.fromkeys(barred, reason)})
+    return report.without(barred, reason)
 
 
 def answered(run: Run, data: Dataset, split: str, index: Tensor) -> Callable[[], Iterable[Batch]] | None:

@@ -39,8 +39,11 @@ class FeatureFolder:
     def __call__(self, network: Features, sought: Sought, read: Read) -> Tensor:
         """The features that are kept of these rows by this network, or those that `read` gives, which are kept from then on.
 
-        Raises VaestroError for a file that is damaged, or that holds the features of another network, other data, rows, draws or preprocessing.
+        A network that does not say what it is made of, such as one that takes the rows as they are, is read anew. Raises VaestroError for a file that is
+        damaged, or that holds the features of another network, other data, rows, draws or preprocessing.
         """
+        if made.dispatch(type(network)) is made.dispatch(object):
+            return read()
         about = described(network, sought)
         path = self.folder / re.sub(r"[^\w.-]", "_", f"{network.name}-{sought.split}-{sought.rows}.safetensors")
         if path.is_file():

@@ -78,10 +78,7 @@ def fit_prior(
         "seconds": round(time.monotonic() - begun, 2),
         **told,
     }
-    with forked(device), evaluating(second.parts):
-        torch.manual_seed(seed)
-        score = vital_signs(second, (held.batch(i) for i in torch.arange(min(held.rows, LOOK), device=device).split(AT_ONCE)), 1.0)["validation"]
-    return _written(Run(folder, _about(run, second, stage, score), second, run.schema, run.held), run)
+    return _written(Run(folder, _about(run, second, stage, _validated(second, held, seed)), second, run.schema, run.held), run)
 
 
 def _call(prior: str | Callable[..., nn.Module]) -> Call:
@@ -101,6 +98,14 @@ def _folder(run: Run, call: Call, out: Path | str | None) -> Path:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; choose another folder with --out")
     return folder
+
+
+def _validated(recipe: Recipe, held: Rows, seed: int) -> float:
+    """The score on validation rows, as training says it."""
+    with forked(held.device), evaluating(recipe.parts):
+        torch.manual_seed(seed)
+        batches = (held.batch(i) for i in torch.arange(min(held.rows, LOOK), device=held.device).split(AT_ONCE))
+        return float(vital_signs(recipe, batches, 1.0)["validation"])
 
 
 def _about(run: Run, second: Recipe, stage: dict[str, Any], score: float) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from vaestro.errors import UsageError
 from vaestro.evaluation.rubin import Pooled, pool
 from vaestro.training.finding import by_name
 from vaestro.training.runs import Run
-from vaestro.uses.inference.completing import SAMPLES, complete
+from vaestro.uses.inference.completing import SAMPLES, complete_entries
 from vaestro.uses.rows.given import Given
 
 ENOUGH = 200  # draws from which a cell's interval is read
@@ -68,7 +68,7 @@ def impute(run: Run, source: Any, draws: int = 10, samples: int = SAMPLES, seed:
     made = np.zeros((many, 0, rows.shape[1]), np.float32)
     if len(holed):
         told = None if given is None else {n: _of(v, holed, len(rows)) for n, v in given.items()}
-        done = complete(run, torch.from_numpy(rows[holed]), many, max(samples, many), seed, told)
+        done = complete_entries(run, torch.from_numpy(rows[holed]), many, max(samples, many), seed, told)
         made = done.rows.numpy()
         poor = int((done.effective < FEW).sum())
         if poor:

@@ -67,7 +67,7 @@ def mahalanobis(known: np.ndarray, labels: np.ndarray) -> Distances:
     return lambda z: np.asarray(cdist(whiten(z), whiten(middle)))
 
 
-class How(NamedTuple):
+class Recognising(NamedTuple):
     """By which distance (`MEASURES`), from how many rows of a class (`shots`; half of them if left out), how many known rows may be rejected, and a seed."""
 
     by: str = "euclidean"
@@ -76,7 +76,7 @@ class How(NamedTuple):
     seed: int = 0
 
 
-USUAL_WAY = How()
+USUAL_WAY = Recognising()
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Recognised:
 
     run: str
     rows: Lot
-    how: How
+    how: Recognising
     classes: tuple[str, ...]
     nearest: np.ndarray  # [n], index in `classes`
     distance: np.ndarray
@@ -130,7 +130,7 @@ class Recognised:
 
 
 @by_name
-def recognise(run: Run, gallery: Any, query: Any, how: How = USUAL_WAY, wish: Wish = USUAL) -> Recognised:
+def recognise(run: Run, gallery: Any, query: Any, how: Recognising = USUAL_WAY, wish: Wish = USUAL) -> Recognised:
     """Each query's nearest class of those in the gallery, by its posterior mean, or `unknown`.
 
     `shots` rows of each class of the gallery, chosen at random, or half of them, make the classes; the others calibrate: a query is unknown where its conformal

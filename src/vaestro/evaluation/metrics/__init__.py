@@ -8,11 +8,11 @@ from vaestro.evaluation.metrics import (
     clustering,
     cost,
     dci,
-    density,
     disentanglement,
     honesty,
     interventions,
     modes,
+    nats,
     neighbourhoods,
     pictures,
     probes,
@@ -23,11 +23,11 @@ from vaestro.evaluation.metrics import (
     values,
 )
 from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Report, Score, jackknife, measure
-from vaestro.evaluation.metrics.density import cross_entropy_floor
 from vaestro.evaluation.metrics.frechet import Moments, frechet, frechet_of_moments, moments
 from vaestro.evaluation.metrics.kernel_distance import kernel, kernel_of_subsets
 from vaestro.evaluation.metrics.manifold import Manifold, manifold
 from vaestro.evaluation.metrics.memorisation import celled, copied, copy_ratio, copying_z, mann_whitney, recognised, shared_cells
+from vaestro.evaluation.metrics.nats import cross_entropy_floor
 from vaestro.evaluation.metrics.reconstruction import active
 from vaestro.evaluation.metrics.spectrum import high_power, radial_spectrum
 from vaestro.evaluation.metrics.subject import Cost, Pair, Reconstructions, Subject
@@ -35,7 +35,7 @@ from vaestro.evaluation.metrics.two_sample import two_sample
 from vaestro.evaluation.metrics.vendi import vendi
 
 FILES = (  # read for what they register
-    annealing, audit, books, classes, clustering, cost, dci, density, disentanglement, honesty, interventions, modes, neighbourhoods, pictures, probes, rates,
+    annealing, audit, books, classes, clustering, cost, dci, disentanglement, honesty, interventions, modes, nats, neighbourhoods, pictures, probes, rates,
     reconstruction, separation, sets, values,
 )  # fmt: skip
 

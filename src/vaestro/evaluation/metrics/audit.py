@@ -125,12 +125,10 @@ def believed(subject: Subject, report: Report) -> Report:
     """The report without the nats of a model whose laws are no laws, and without a KL that its own draws refute."""
     doubted = {n for n in ("elbo", "kl") if n in report.scores}
     if doubted and (reason := hidden(subject)):
-        report = Report({n: s for n, s in report.scores.items() if n not in doubted}, {**report.refused, **dict.fromkeys(doubted, reason)})
+        report = report.without(doubted, reason)
     barred = {n for n in report.scores if Need.DENSITY in METRICS[n].needs and n != "audit"}
     reason = overclaimed(subject) if barred else ""
-    if not reason:
-        return report
-    return Report({n: s for n, s in report.scores.items() if n not in barred}, {**report.refused, **dict.fromkeys(barred, reason)})
+    return report.without(barred, reason) if reason else report
 
 
 def _beside(subject: Subject, split: str, most: int) -> Iterator[Batch]:

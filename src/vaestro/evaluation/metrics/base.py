@@ -1,13 +1,13 @@
 """What a metric is: a named function with unit, direction, protocol, needs and source; and the score it gives."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
 
-from vaestro.errors import UsageError
+from vaestro.errors import NotFinite, UsageError
 from vaestro.evaluation.likelihood import Rows, standard_error
 from vaestro.evaluation.metrics.subject import Subject
 from vaestro.progress import tell
@@ -101,6 +101,10 @@ class Report:
     scores: dict[str, Score] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 
+    def without(self, names: Collection[str], reason: str) -> "Report":
+        """The report with the scores of `names`, all of them measured, refused for a reason."""
+        return Report({n: s for n, s in self.scores.items() if n not in names}, {**self.refused, **dict.fromkeys(names, reason)})
+
 
 def measure(names: Iterable[str], subject: Subject) -> Report:
     """Every metric of `names` on one subject; what a metric cannot score is refused in words. Raises UsageError for an unknown name."""
@@ -111,7 +115,7 @@ def measure(names: Iterable[str], subject: Subject) -> Report:
         tell(said, 0.0)
         try:
             report.scores[metric.name] = metric.function(subject)
-        except UsageError as refusal:
+        except (UsageError, NotFinite) as refusal:
             report.refused[metric.name] = str(refusal)
         tell(said, 1.0)
     return report

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vaestro.codes import numbered
 from vaestro.core import Batch, content
 from vaestro.data.schema import Category, Table
-from vaestro.errors import UsageError, VaestroError
+from vaestro.errors import NotFinite, UsageError
 from vaestro.evaluation.metrics.subject import AT_ONCE, Subject, central
 from vaestro.evaluation.scope import chunked, device_of, each, evaluating, forked, seeded
 from vaestro.networks.reading import Columns
@@ -30,7 +30,7 @@ def finite(codes: np.ndarray, name: str) -> np.ndarray:
     """The codes [n, latents] as they are; raises VaestroError where one is not a finite number, or one whose square could overflow."""
     broken = ~(np.abs(codes) < HUGE).all(1)
     if broken.any():
-        raise VaestroError(f"{name} gives row {int(np.flatnonzero(broken)[0])} latents that are not finite, or beyond {HUGE:g}; train it anew")
+        raise NotFinite(f"{name} gives row {int(np.flatnonzero(broken)[0])} latents that are not finite, or beyond {HUGE:g}; train it anew")
     return codes
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vaestro.errors import UsageError, VaestroError
+from vaestro.errors import NotFinite, UsageError
 
 CHUNK = 2000
 
@@ -26,7 +26,7 @@ class Moments:
         if not len(part):
             return
         if not bool(part.isfinite().all()):
-            raise VaestroError("some features are not finite, so no distance can be measured; look at the pictures they come from")
+            raise NotFinite("some features are not finite, so no distance can be measured; look at the pictures they come from")
         x = part.double()
         if not self.rows:
             self.mean, self.scatter = x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1], x.shape[1])

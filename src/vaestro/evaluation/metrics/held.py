@@ -17,8 +17,6 @@ from vaestro.errors import UsageError
 from vaestro.evaluation.judge import Features
 from vaestro.evaluation.scope import fixed_rows
 
-__all__ = ["AT_ONCE", "Held", "Shelf", "Sought", "fixed_rows"]
-
 AT_ONCE = 250  # rows in a batch
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaestro.errors import UsageError, VaestroError
+from vaestro.errors import NotFinite, UsageError
 
 CHUNK = 2000
 
@@ -33,7 +33,7 @@ def kernel(real: Tensor, fake: Tensor) -> float:
     if min(len(real), len(fake)) < 2:
         raise UsageError("the kernel distance needs at least 2 rows on both sides; give more rows")
     if not (bool(real.isfinite().all()) and bool(fake.isfinite().all())):
-        raise VaestroError("some features are not finite, so no distance can be measured; look at the pictures they come from")
+        raise NotFinite("some features are not finite, so no distance can be measured; look at the pictures they come from")
     a, b = real.double(), fake.double()
     n, m, d = len(a), len(b), a.shape[1]
     own_a, own_b = ((x.square().sum(1) / d + 1).pow(3).sum() for x in (a, b))

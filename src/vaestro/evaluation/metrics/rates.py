@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vaestro.core import Batch, Draw, Site, Trace, normalised, sampling, scores, take, total
-from vaestro.errors import UsageError, VaestroError
+from vaestro.errors import NotFinite, UsageError
 from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
 from vaestro.evaluation.metrics.subject import AT_ONCE, Subject
 from vaestro.evaluation.scope import count, device_of, evaluating, forked, slice_rows, until
@@ -112,7 +112,7 @@ class _Pairs:
         return total(trace[n].log_q for n in self.names)
 
     def _given(self, part: Batch) -> Batch:
-        return {n: part[n] for n in self.model.observed if n in part}
+        return self.model.observations(part)
 
 
 def split(subject: Subject) -> Split:
@@ -127,7 +127,7 @@ def split(subject: Subject) -> Split:
             values, own, prior = pairs.draw()
             found = mixture(own, prior, pairs.scored(values))
         if not np.isfinite(found.information).all():
-            raise VaestroError(f"{subject.name} gives some draws of its own posterior no density; its weights are not finite: train it anew")
+            raise NotFinite(f"{subject.name} gives some draws of its own posterior no density; its weights are not finite: train it anew")
         return found
 
     return subject.once("split of the rate", make)

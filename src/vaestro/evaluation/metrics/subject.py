@@ -17,9 +17,9 @@ from vaestro.data.schema import Binary, Count, Field, Kind, Table
 from vaestro.errors import UsageError
 from vaestro.evaluation.judge import Features
 from vaestro.evaluation.likelihood import Likelihood, Rows, importance
-from vaestro.evaluation.metrics.held import Held, fixed_rows
+from vaestro.evaluation.metrics.held import Held
 from vaestro.evaluation.metrics.spectrum import high_power
-from vaestro.evaluation.scope import chunked, count, device_of, each, evaluating, forked, no_rows, seeded, slice_rows
+from vaestro.evaluation.scope import chunked, count, device_of, each, evaluating, fixed_rows, forked, no_rows, seeded, slice_rows
 from vaestro.families.base import is_discrete
 from vaestro.progress import tell
 from vaestro.seeds import mix, reseed
@@ -245,7 +245,7 @@ def central(model: Model, batch: Batch) -> Trace:
 
 def centring(model: Model, batch: Batch) -> Choose:
     """Answers every latent site by its posterior's mean, or a draw where there is none; observed fields are given."""
-    given = {n: batch[n] for n in model.observed if n in batch}
+    given = model.observations(batch)
     rows = len(content(next(iter(batch.values()))))
 
     def choose(site: Site) -> Draw:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaestro.errors import UsageError, VaestroError
+from vaestro.errors import NotFinite, UsageError
 from vaestro.evaluation.metrics.manifold import distances
 
 CHUNK = 1000
@@ -52,7 +52,7 @@ def two_sample(real: Tensor, fake: Tensor, classifier: Classifier = nearest_vote
     if n < 4:
         raise UsageError(f"a classifier that is taught by one half and asked about the other needs at least 4 rows a side, and there are {n}; give more")
     if not (bool(real.isfinite().all()) and bool(fake.isfinite().all())):
-        raise VaestroError("some features are not finite, so nothing can be told apart by them; look at the pictures they come from")
+        raise NotFinite("some features are not finite, so nothing can be told apart by them; look at the pictures they come from")
     rng = np.random.default_rng(seed)
     order_real, order_fake = (torch.from_numpy(rng.permutation(len(side))[:n]) for side in (real, fake))
     a, b = real.double()[order_real], fake.double()[order_fake]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaestro.errors import UsageError, VaestroError
+from vaestro.errors import NotFinite, UsageError
 
 
 def vendi(features: Tensor) -> float:
@@ -17,7 +17,7 @@ def vendi(features: Tensor) -> float:
     if len(features) < 1:
         raise UsageError("the Vendi score needs at least 1 row of features; give more rows")
     if not bool(features.isfinite().all()):
-        raise VaestroError("some features are not finite, so their diversity cannot be measured; look at the pictures they come from")
+        raise NotFinite("some features are not finite, so their diversity cannot be measured; look at the pictures they come from")
     x = features.double()
     empty = (x == 0).all(1, keepdim=True)
     x = F.normalize(x / x.abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny), dim=1)

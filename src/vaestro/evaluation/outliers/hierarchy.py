@@ -14,7 +14,7 @@ from vaestro.seeds import mix, reseed
 
 def from_above(model: Model, batch: Batch, draws: int) -> Trace:
     """A run in which the first latent follows its posterior and every later one its prior given those before, [draws, b]; raises UsageError for one latent."""
-    given = {n: batch[n] for n in model.observed if n in batch}
+    given = model.observations(batch)
     latents = 0
 
     def choose(site: Site) -> Draw:

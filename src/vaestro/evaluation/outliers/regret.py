@@ -73,7 +73,7 @@ def _(q: MultivariateNormal) -> Free:
 
 def under(model: Model, batch: Batch, q: Distribution, draws: int) -> Trace:
     """A run of `draws` for each row whose only latent follows `q` instead of the encoder's posterior; numbers are shaped [draws, b]."""
-    given = {n: batch[n] for n in model.observed if n in batch}
+    given = model.observations(batch)
 
     def choose(site: Site) -> Draw:
         site = site if site.posterior is None or site.name in given else site._replace(posterior=q)

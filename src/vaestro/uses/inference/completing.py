@@ -26,7 +26,7 @@ class Completed(NamedTuple):
     effective: Tensor
 
 
-def complete(run: Run, x: Tensor, draws: int = 10, samples: int = SAMPLES, seed: int = 0, given: Given | None = None) -> Completed:
+def complete_entries(run: Run, x: Tensor, draws: int = 10, samples: int = SAMPLES, seed: int = 0, given: Given | None = None) -> Completed:
     """`draws` completions of every row of `x` [n, columns], NaN where an entry was not seen: x_unseen ~ p(x_unseen | x_seen), by importance resampling.
 
     z_1 .. z_K ~ q(z | x_seen) with w_k = p(x_seen | z_k) p(z_k) / q(z_k | x_seen), K = `samples`; every draw takes one z_k with probability w_k / sum w, then
@@ -90,5 +90,5 @@ def conditioned(run: Run, n: int, columns: dict[str, object], seed: int = 0, giv
         row[table.names.index(table[name].name)] = pack(table[name], series_of(name, value))[0]
     if np.isnan(row[[table.names.index(name) for name in columns]]).any():
         raise UsageError("a column that is given needs a value; leave it out where it is not known")
-    made = complete(run, torch.from_numpy(row)[None], n, max(SAMPLES * 4, 2 * n), seed, given)
+    made = complete_entries(run, torch.from_numpy(row)[None], n, max(SAMPLES * 4, 2 * n), seed, given)
     return made.rows[:, 0]

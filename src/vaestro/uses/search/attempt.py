@@ -17,8 +17,8 @@ from vaestro.data import load
 from vaestro.data.rows import Rows
 from vaestro.errors import VaestroError
 from vaestro.evaluation.metrics import METRICS, Subject, measure
-from vaestro.evaluation.metrics.held import AT_ONCE, fixed_rows
-from vaestro.evaluation.scope import device_of
+from vaestro.evaluation.metrics.held import AT_ONCE
+from vaestro.evaluation.scope import device_of, fixed_rows
 from vaestro.progress import tell
 from vaestro.recipes import parse
 from vaestro.recipes.files import bring

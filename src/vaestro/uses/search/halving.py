@@ -33,7 +33,7 @@ LEAST = 0.25  # seconds of training that a unit must have
 
 
 @dataclass(frozen=True)
-class How:
+class Searching:
     """How a search goes about it."""
 
     over: tuple[str, ...] | None = None  # the keywords; by default those that `space.ranges` says
@@ -82,7 +82,7 @@ class Search:
     data: str
     unit: Budget  # of training
     space: Ranges
-    how: How
+    how: Searching
     folder: Path
     began: float  # by the wall
     table: dict[str, Tried] = field(default_factory=dict)
@@ -112,7 +112,7 @@ class Search:
         return [self.how.seed + i for i in range(count)]
 
 
-def search(recipe: str, data: str, budget: Budget, out: Path | str, how: How | None = None) -> Found:
+def search(recipe: str, data: str, budget: Budget, out: Path | str, how: Searching | None = None) -> Found:
     """Search a recipe's keywords by successive halving on validation rows, and return the best call with all that was tried.
 
     Brackets of nine calls (Optuna's tree of Parzen estimators proposes them, knowing all that was tried) train for one unit; the best third goes on for three,
@@ -122,7 +122,7 @@ def search(recipe: str, data: str, budget: Budget, out: Path | str, how: How | N
     `budget` is of all processes: seconds of the wall, or steps. `data` is a name or a path. Stopped and called again with the same request it goes on.
     Raises UsageError for a budget that is too small, keywords that cannot be searched, another search in the folder, a missing Optuna.
     """
-    how = how or How()
+    how = how or Searching()
     bring(how.own)
     if how.jobs < 1:
         raise UsageError(f"jobs is {how.jobs}, and at least 1 process is needed")

@@ -18,7 +18,7 @@ NARROWEST = 1e-4  # the least variance while a mixture follows: a component must
 PULL = 0.1  # the weight of KL(q || N(0, I)) while the mixture follows: all of it packs the rows together, and clusters into one another
 
 
-def settled(share: float) -> Play:
+def pretrained(share: float) -> Play:
     """For the first `share` of training a VAE near N(0, I), in whose second half the mixture learns where the latents lie; then the ELBO with the mixture.
 
     First -E_q[log p(x|z)] + KL(q || N(0, I)) / 10, so that the mixture follows and does not pull; it starts at latents that lie far apart and goes on by
