@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Independent, MixtureSameFamily, Normal, register_kl
 
-from vaestro.core import Model, Site, content
+from vaestro.core import Model, Site, Trace, content
 from vaestro.data import load
 from vaestro.data.rows import Rows
 from vaestro.families import default_likelihood
+from vaestro.models import VAE
 from vaestro.models.classical import CodeLength, Direct, Stored, by_kernel, fit_copies, fit_kernels, itself, kernel, nothing_to_fit, to_nearest, zlib_coder
+from vaestro.models.classical.direct import Coder
 from vaestro.networks import mlp
 from vaestro.objectives import elbo
 from vaestro.plays import alone
@@ -129,6 +131,55 @@ def _(q: Free, p: Normal) -> Tensor:
 def freed(schema) -> Recipe:
     """Its KL in closed form is 0, so that its ELBO is that of an autoencoder."""
     return restated(schema, Free)
+
+
+class Informed(VAE):
+    """A VAE whose prior is the posterior of the row that it scores."""
+
+    def program(self, batch=None):
+        q = None if batch is None else self.posterior(batch["x"])
+        z = yield Site("z", q or self.prior(), q)
+        yield Site("x", self.likelihood(z))
+
+
+def informed(schema) -> Recipe:
+    """Its prior reads the row, so that its KL is nought."""
+    model = plain(schema, 8, mlp, (32,), default_likelihood)
+    return solo(Informed(model.prior, model.posterior, model.likelihood), alone(elbo()))
+
+
+class Outspoken(VAE):
+    """An honest program, and a forward that adds 15 nats to it."""
+
+    def forward(self, *asked, **how):
+        trace = super().forward(*asked, **how)
+        return Trace({**trace, "x": trace["x"]._replace(log_p=trace["x"].log_p + 15)})
+
+
+def outspoken(schema) -> Recipe:
+    """Says more when it is called than its program does."""
+    model = plain(schema, 8, mlp, (32,), default_likelihood)
+    return solo(Outspoken(model.prior, model.posterior, model.likelihood), alone(elbo()))
+
+
+class Conjured(torch.nn.Module):
+    """The lengths of empty files, whose decoder remembers the row."""
+
+    def __init__(self, field) -> None:
+        super().__init__()
+        self.field, self.kept = field, []
+
+    def forward(self) -> CodeLength:
+        def encode(row):
+            self.kept[:] = [row.copy()]
+            return b""
+
+        return CodeLength(Coder("magic", encode, lambda file: self.kept[0]), self.field.kind, self.field.shape)
+
+
+def conjured(schema) -> Recipe:
+    """A compressor that keeps the row elsewhere than in its file."""
+    return at_once(Direct(Conjured(schema["x"])), nothing_to_fit)
 
 
 class Short(CodeLength):

@@ -25,7 +25,7 @@ from vaestro.families.fields import Fields, FieldsDistribution
 from vaestro.recipes import RECIPES, parse
 from vaestro.testing.models import toy_table
 
-CHEATS = ("copycat", "collapsed", "blurry", "overclaimer", "loud", "crowded", "freed", "shortened", "memoriser", "peeker")
+CHEATS = ("copycat", "collapsed", "blurry", "overclaimer", "loud", "crowded", "freed", "shortened", "memoriser", "peeker", "informed", "outspoken", "conjured")
 MOVING = ("learner", "drifter")  # whose scores are not those of one model
 HONEST = ("vae:latents=16,hidden=64", "mixture:components=20", "kernel_density", "png")
 COLUMNS = (
@@ -118,9 +118,16 @@ def test_a_kl_that_its_own_draws_refute_is_refused(board):
     assert re.search(r"overclaimed by \d+\.\d nats a row: the closed form of its KL says less", found.refused["elbo"])
 
 
+@pytest.mark.parametrize(("name", "words"), [("informed", "reads the row that it scores: .* of 'z'"), ("outspoken", "has a forward of its own")])
+def test_nats_of_no_law_are_refused(board, name, words):
+    assert {"nll", "elbo", "split_gap"}.isdisjoint(board[name].metrics)
+    assert re.search(words, board[name].refused["nll"])
+
+
 def test_lengths_that_nobody_verified_are_not_called_so(board):
     assert value(board, "png", "audit") == 0
-    assert "audit" not in board["shortened"].metrics and "compressor" in board["shortened"].refused["audit"]
+    for name in ("shortened", "conjured"):
+        assert "audit" not in board[name].metrics and "compressor" in board[name].refused["audit"]
 
 
 def test_a_memoriser_shows_in_copies_and_membership(board):

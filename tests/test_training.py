@@ -27,9 +27,11 @@ from vaestro.schedules import RATES
 from vaestro.seeds import mix
 from vaestro.training import runs, train
 from vaestro.training.budget import Budget, core, wall
+from vaestro.training.diagnosis import diagnose
 from vaestro.training.files import load_tensors, locked, save_tensors
+from vaestro.training.listing import listing
 from vaestro.training.loop import Loop, weights
-from vaestro.training.record import cut_back, read_lines
+from vaestro.training.record import cut_back, read_lines, tensorboard
 from vaestro.training.train import Plan
 from vaestro.uses.evaluate import Protocol, evaluate
 
@@ -371,6 +373,87 @@ def test_patience_begins_when_the_score_tells_where_training_leads(tmp_path, cal
     assert run.about["done_steps"] > settled * 200
     scores = {line["step"]: line["validation"] for line in run.log() if "validation" in line and line["step"] >= settled * 200}
     assert load_tensors(tmp_path / "r" / "best.safetensors")[1]["step"] == min(scores, key=lambda step: scores[step])
+
+
+def test_the_score_is_that_of_the_weights_that_are_kept(tmp_path):
+    x = np.random.default_rng(0).normal(size=(120, 20)).astype(np.float32)
+    call = "vae:hidden=256,latents=16,likelihood=gaussian,patience=3,batch=96,learning_rate=0.003,rate=constant"
+    run = api.train(call, x, steps=1500, out=tmp_path / "r")
+    scores = [line["validation"] for line in run.log() if "validation" in line]
+    assert run.about["ended"].startswith("early stopping") and scores[-1] > scores[0]
+    assert run.about["validation"] == min(scores) < scores[-1]
+    assert not {"divergence", "overfitting"} & {finding.name for finding in diagnose(run).findings}
+
+
+def test_a_run_that_a_deadline_ends_is_scored_where_it_ended(tmp_path):
+    slow = iter([0.5])
+    run = api.train(SMALL, "digits-dynamic", seconds=0.2, out=tmp_path / "r", watch=lambda line: time.sleep(next(slow, 0.0)))
+    assert run.about["ended"].startswith("deadline") and run.log()[-1]["step"] == run.about["done_steps"]
+    assert run.about["validation"] == run.log()[-1]["validation"]
+
+
+ODD = """
+import numpy as np, pathlib
+from vaestro import api, errors
+asked = [{"steps": True}, {"steps": "3"}, {"steps": 2.5}, {"seconds": "1"}, {"steps": 1, "seed": 1.0}, {"steps": 1, "seed": True},
+         {"steps": 1, "seed": None}, {"steps": 1, "seed": -1}, {"steps": 1, "seed": 2**64}, {"steps": 1, "device": "meta"}]
+for given in asked:
+    try:
+        api.train("vae:hidden=16,latents=2", "digits-dynamic", out="r", **given)
+    except errors.UsageError as error:
+        print(error)
+    assert not pathlib.Path("r").exists(), given
+a = api.train("vae:hidden=16,latents=2", "digits-dynamic", steps=3.0, seed=4, out="a")
+b = api.train("vae:hidden=16,latents=2", "digits-dynamic", steps=np.int64(3), seed=np.uint8(4), out="b")
+assert a.about["weights_sha256"] == b.about["weights_sha256"] and api.open_run("b").about["budget"] == a.about["budget"]
+"""
+
+
+def test_numbers_that_are_none_are_refused_and_those_of_numpy_are_numbers(tmp_path):
+    """In a process of its own, where annotations are not checked, as for users."""
+    done = subprocess.run([sys.executable, "-c", ODD], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    says = ("steps is True", "steps is '3'", "no whole number", "seconds is '1'", "seed is 1.0", "seed is True", "seed is None", "seed is -1", "2^64", "'meta'")
+    assert len(done.stdout.splitlines()) == len(says) and all(w in line for w, line in zip(says, done.stdout.splitlines(), strict=True))
+
+
+def test_a_log_that_cannot_be_written_ends_the_run_in_words(tmp_path):
+    def spoil(line):
+        (tmp_path / "r" / "metrics.jsonl").unlink()
+        (tmp_path / "r" / "metrics.jsonl").mkdir()
+
+    with pytest.raises(VaestroError, match="metrics.jsonl could not be written"):
+        runs.train(plan(), tmp_path / "r", watch=spoil)
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["status"] == "failed"
+
+
+@pytest.mark.parametrize("change", [{"validation": "x"}, {"done_steps": "x"}, {"skipped": "x"}, {"parameters": "1"}])
+def test_an_altered_number_is_told_and_hides_no_other_run(tmp_path, change):
+    for name in "ab":
+        trained(tmp_path / name, steps=2)
+    about = json.loads((tmp_path / "b" / "run.json").read_text()) | change
+    (tmp_path / "b" / "run.json").write_text(json.dumps(about))
+    rows = {row["name"]: row["status"] for row in listing(tmp_path)}
+    assert rows["a"] == "done" and "holds no measures" in rows["b"]
+
+
+def test_a_run_of_a_device_that_is_not_here_is_told_where_it_goes_on(tmp_path):
+    trained(tmp_path / "r", steps=2)
+    about = json.loads((tmp_path / "r" / "run.json").read_text()) | {"device": "cuda:99", "status": "running"}
+    (tmp_path / "r" / "run.json").write_text(json.dumps(about))
+    with pytest.raises(UsageError, match=r"trained on 'cuda:99', and this machine has .*--start"):
+        runs.resume(tmp_path / "r")
+
+
+def test_a_board_forgets_what_is_written_again(tmp_path):
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for steps in ((1, 2, 3, 4), (3, 4, 5)):
+        watch = tensorboard(tmp_path)
+        for step in steps:
+            watch({"step": step, "loss": float(step)})
+        time.sleep(1.1)  # the names of two files of events differ by their second
+    events = event_accumulator.EventAccumulator(str(tmp_path)).Reload()
+    assert [e.step for e in events.Scalars("loss")] == [1, 2, 3, 4, 5]
 
 
 def test_a_diverging_run_fails_with_a_reason(tmp_path):

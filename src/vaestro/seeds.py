@@ -1,11 +1,24 @@
 """Random numbers as pure functions of whole numbers: no generator state is ever saved."""
 
+import numbers
+
 import torch
+
+from vaestro.errors import UsageError
+
+MOST = 2**64 - 1
+
+
+def seed_of(seed: object) -> int:
+    """A seed as a whole number; raises UsageError for one that is none, or not from 0 to 2^64 - 1."""
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= int(seed) <= MOST:
+        raise UsageError(f"seed is {seed!r}, and is a whole number from 0 to 2^64 - 1; give one such as 0")
+    return int(seed)
 
 
 def mix(seed: int, *numbers: int) -> int:
     """One well-mixed 63-bit seed from whole numbers such as (seed, step); SplitMix64's finaliser, equal on every machine."""
-    state = seed
+    state = int(seed)  # NumPy's would overflow
     for n in numbers:
         state = (state * 0x9E3779B97F4A7C15 + n + 1) & (2**64 - 1)
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)

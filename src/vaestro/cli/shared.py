@@ -25,7 +25,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 Own = Annotated[
     Path | None, typer.Option("--from", metavar="FILE", help="Your own Python file, whose @vaestro.recipe functions join the book; it is executed.")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="The same seed gives the same result.")]
 COLUMNS = "Kinds of a table's columns: amount=positive,city=category,id=skip; the others are found from their values. May be repeated."
 Columns = Annotated[list[str] | None, typer.Option("--columns", metavar="NAME=KIND,...", help=COLUMNS)]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; chosen by itself if left out.")]

@@ -25,7 +25,7 @@ def train(
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the run goes; a new folder in ./runs if left out.")] = None,
     start: Annotated[str | None, typer.Option(metavar="RUN", help="Begin with the weights of this run.")] = None,
     device: Device = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; torch decides if left out.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Processor threads; torch decides if left out.")] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Fuse the model's kernels by torch.compile: for long trainings, above all on CUDA.")] = False,
     own: Own = None,
     tensorboard: Board = False,

@@ -9,6 +9,7 @@ from torch import Tensor
 from vaestro.core import Batch, Model, Seen, Trace, content, replaying, run, scores, total
 from vaestro.data.schema import Binary, Category, Count, Counted, Field, Integer, Kind, Named, Ordered, Real, Schema, Shape, Table
 from vaestro.errors import UsageError
+from vaestro.evaluation.peeking import peeks
 from vaestro.objectives import Objective, elbo
 from vaestro.plays import Clock
 from vaestro.recipes import Call, Recipe, parse
@@ -69,6 +70,7 @@ def check_model(model: Model, batch: dict[str, Tensor], k: int = 4, silent: bool
     assert torch.equal(trace.log_w, again.log_w), "equal seeds gave different traces; draw random numbers from torch's generator only"
     assert torch.allclose(elbo()(trace), (trace.kl - trace.log_px).mean(0) + trace.penalty), "the ELBO is not log p(x | z) - KL of the trace"
     check_dreams(model, batch, silent)
+    assert not (site := peeks(model, batch)), f"p({site} | ...) changes with the row that is scored while all latents stay as they are"
     (check_replay if all(scores(d.posterior) for d in trace.latents.values() if d.posterior) else check_one_pass)(model, batch, trace)
 
 

@@ -1,6 +1,7 @@
 """How long a run may take: steps, or seconds turned into steps once, so that a resumed or replayed run does the same."""
 
 import math
+import numbers
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -48,11 +49,14 @@ class Budget:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.seconds is None):
             raise UsageError("a budget is either steps or seconds: give exactly one of them")
-        given = self.seconds if self.steps is None else self.steps
-        if given is None or not 0 < given < math.inf:
+        name, given = ("steps", self.steps) if self.seconds is None else ("seconds", self.seconds)
+        if isinstance(given, bool) or not isinstance(given, numbers.Real):
+            raise UsageError(f"{name} is {given!r}, which is no number; give some steps or seconds")
+        if not 0 < given < math.inf:
             raise UsageError(f"a budget must be positive and finite, and got {given}; give some steps or seconds")
-        if self.steps is not None and self.steps != int(self.steps):
-            raise UsageError(f"steps are counted, and {self.steps} is no whole number; give {int(self.steps)}")
+        if self.seconds is None and given != int(given):
+            raise UsageError(f"steps are counted, and {given} is no whole number; give {int(given)}")
+        object.__setattr__(self, name, int(given) if self.seconds is None else float(given))  # NumPy's numbers are no JSON
 
     def total(self, trial: Callable[[], float]) -> int:
         """The number of steps that this budget buys; `trial` measures seconds a step and is called only if it must be."""

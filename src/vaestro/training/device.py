@@ -14,7 +14,7 @@ def choose(name: str | None = None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # "meta" holds no numbers
     except (RuntimeError, AssertionError, NotImplementedError):
         raise UsageError(f"there is no device {name!r} here, which has {', '.join(present())}; leave --device out to choose by itself") from None
     return device

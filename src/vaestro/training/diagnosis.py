@@ -51,6 +51,7 @@ class Signs:
     perplexity: float | None = None  # of the codes' frequencies: as many codes, used evenly, would tell as much
     spread: float | None = None  # of a model without latents of rows: how far apart its samples lie, over how far apart rows do
     unit: str = NATS  # of the log's validation
+    best_kept: bool = False  # whether the weights are those of the best validation, whatever came after
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def examine(model: Model, held_out: Rows, rows: int, of: Run) -> Signs:
         rows, latents, units, informative(latents, units, kl.values(), nats), nats,
         {n: k.tolist() for n, k in kl.items()}, gain, off,
         sharp, None if sharp is None or drawn is None else float(drawn.mean()) / float(data_power), int(of.about.get("skipped", 0)), of.log(),
-        used.get("codes_used"), used.get("perplexity"), unit=unit_in(of),
+        used.get("codes_used"), used.get("perplexity"), unit=unit_in(of), best_kept=keeps_best(of),
     )  # fmt: skip
 
 
@@ -111,12 +112,33 @@ def unencoded(model: Model, trace: Trace, of: Run) -> Signs:
     rows = trace["x"].value.flatten(1)
     made = model.generate(len(rows))["x"].value.flatten(1)
     spread = float(torch.pdist(made).mean() / torch.pdist(rows).mean()) if len(rows) > 1 else None
-    return Signs(len(rows), 0, 0, 0, None, {}, None, 0.0, None, None, int(of.about.get("skipped", 0)), of.log(), spread=spread, unit=unit_in(of))
+    return Signs(
+        len(rows),
+        0,
+        0,
+        0,
+        None,
+        {},
+        None,
+        0.0,
+        None,
+        None,
+        int(of.about.get("skipped", 0)),
+        of.log(),
+        spread=spread,
+        unit=unit_in(of),
+        best_kept=keeps_best(of),
+    )
 
 
 def unit_in(of: Run) -> str:
     """What a run's validation counts in."""
     return str(of.about.get("unit", NATS))
+
+
+def keeps_best(of: Run) -> bool:
+    """Whether a run's weights are those of its best validation."""
+    return of.recipe.training.patience is not None
 
 
 def shuffled(model: Model, batch: Batch, trace: Trace) -> Trace:
@@ -223,7 +245,7 @@ def broken(s: Signs) -> Iterable[Finding]:
         told = f"{held} gradients in {s.log[-1]['step']} steps were longer than skip, and moved nothing"
         yield Finding("held back", told, "raise skip, or lower learning_rate")
     scores = [line["validation"] for line in s.log if "validation" in line]
-    if len(scores) > 2 and scores[-1] > scores[0]:
+    if len(scores) > 2 and scores[-1] > scores[0] and not s.best_kept:
         yield Finding(
             "divergence",
             f"validation went from {scores[0]:.5g} to {scores[-1]:.5g} {s.unit}: training made it worse",
@@ -242,11 +264,12 @@ def fit(s: Signs) -> Iterable[Finding]:
         return
     fell = scores[-1 - len(scores) // 5] - last
     if last - best > 0.01 * size:
-        yield Finding(
-            "overfitting",
-            f"validation was {best:.5g} {s.unit} at its best and ended at {last:.5g}",
-            "stop early (patience=5), use a smaller network, or more data",
-        )
+        if not s.best_kept:
+            yield Finding(
+                "overfitting",
+                f"validation was {best:.5g} {s.unit} at its best and ended at {last:.5g}",
+                "stop early (patience=5), use a smaller network, or more data",
+            )
     elif fell > 0.01 * size:
         yield Finding("stopped early", f"validation still fell by {fell:.3g} {s.unit} in the last fifth", "train longer: --seconds or --steps")
 

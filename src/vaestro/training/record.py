@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from vaestro.errors import VaestroError
+from vaestro.training.files import write_bytes
+
 Line = dict[str, Any]
 Watch = Callable[[Line], None]  # what a live display is given
 
@@ -27,9 +30,7 @@ def read_lines(path: Path) -> Iterator[Line]:
 def cut_back(path: Path, step: int) -> None:
     """Forget what was logged after `step`, for a run that goes on from there."""
     kept = [line for line in read_lines(path) if line["step"] <= step]
-    temporary = path.with_suffix(".part")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    temporary.replace(path)
+    write_bytes(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
 
 class Log:
@@ -39,9 +40,12 @@ class Log:
         self.path, self.watch = folder / "metrics.jsonl", watch
 
     def __call__(self, line: Line) -> None:
-        """Write one line at once: an open file would lose its last lines in a kill."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        """Write one line at once: an open file would lose its last lines in a kill. Raises VaestroError where it cannot be written."""
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise VaestroError(f"{self.path} could not be written ({error.strerror}); free some space, and go on with `vaestro resume`") from None
         self.watch(line)
 
 
@@ -49,12 +53,14 @@ def tensorboard(folder: Path) -> Watch:
     """A watcher that writes TensorBoard events beside the log; raises ImportError where the extra is missing."""
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    writer = SummaryWriter(str(folder))
+    opened: list[SummaryWriter] = []
 
     def watch(line: Line) -> None:
+        if not opened:  # a run that goes on writes anew what it wrote after its checkpoint
+            opened.append(SummaryWriter(str(folder), purge_step=line["step"]))
         for name, value in line.items():
             if isinstance(value, int | float) and name != "step":
-                writer.add_scalar(name, value, line["step"])
-        writer.flush()
+                opened[0].add_scalar(name, value, line["step"])
+        opened[0].flush()
 
     return watch

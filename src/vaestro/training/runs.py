@@ -16,7 +16,7 @@ from vaestro.data.store import Dataset
 from vaestro.errors import UsageError, VaestroError
 from vaestro.recipes import Call, Recipe, recorded
 from vaestro.training.budget import CLOCKS, Budget
-from vaestro.training.device import choose, machine, peak_memory
+from vaestro.training.device import choose, machine, peak_memory, present
 from vaestro.training.files import digest, load_tensors, locked, read_json, save_tensors, write_json
 from vaestro.training.record import Line, Log, Watch, read_lines
 from vaestro.training.stages import rebuild
@@ -123,6 +123,7 @@ def resume(folder: Path, *, data: Dataset | None = None, call: Call | None = Non
     _refuse_finished(folder)  # before the lock, which writes into the folder
     with locked(folder):
         about = _refuse_finished(folder)
+        _require_device(folder, about["device"])
         torch.set_num_threads(about["threads"])  # sums are taken in another order by another number of threads
         plan = Plan(
             call or call_in(about),
@@ -147,6 +148,16 @@ def _refuse_finished(folder: Path) -> dict[str, Any]:
     if about["status"] == "done":
         raise UsageError(f"{folder} is finished ({about['ended']}); train on from its weights with `vaestro train ... --start {folder}`")
     return about
+
+
+def _require_device(folder: Path, name: str) -> None:
+    try:
+        choose(name)
+    except UsageError:
+        raise UsageError(
+            f"{folder} is trained on {name!r}, and this machine has {', '.join(present())}; go on with it there, or train on from its weights: "
+            f"`vaestro train ... --start {folder}`"
+        ) from None
 
 
 def describe(plan: Plan, source: str, trainer: Trainer) -> dict[str, Any]:
@@ -182,10 +193,11 @@ def _finish(trainer: Trainer, about: dict[str, Any]) -> Run:
         raise
     trainer.checkpoint()
     step = trainer.loop.n
-    sha256 = save_tensors(trainer.folder / WEIGHTS, trainer.final(), {"step": step})
+    tensors, score = trainer.final()
+    sha256 = save_tensors(trainer.folder / WEIGHTS, tensors, {"step": step})
     done = {"status": "done", "ended": ended, "done_steps": step, "seconds": round(trainer.progress.elapsed, 2), "weights_sha256": sha256}
     numbers = {
-        "validation": trainer.progress.score,
+        "validation": score,
         "unit": trainer.unit(),
         "skipped": int(trainer.loop.skipped),
         "too_large": int(trainer.loop.too_large),
@@ -202,7 +214,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     about = read_json(folder / ABOUT)
     if about.get("format") != FORMAT:
         raise VaestroError(f"{folder / ABOUT} is of format {about.get('format')}, and this version reads format {FORMAT}; use the version that made it")
-    lacking = {"call", "keywords", "data", "seed", "budget", "steps", "threads", "device", "status"} - about.keys()
+    lacking = {"call", "keywords", "data", "seed", "budget", "steps", "threads", "device", "parameters", "status"} - about.keys()
     if lacking:
         raise VaestroError(f"{folder / ABOUT} lacks {', '.join(sorted(lacking))}; the file was altered: restore it from a copy")
     wrong = [name for name, is_sound in SOUND.items() if not is_sound(about)]
@@ -220,7 +232,7 @@ def _told(data: Any) -> bool:
         Schema.from_json(data["schema"])
     except (KeyError, TypeError, ValueError, AttributeError):
         return False
-    return isinstance(data["source"], str) and isinstance(data["sha256"], str)
+    return isinstance(data["source"], str) and isinstance(data["sha256"], str) and isinstance(data["schema"]["name"], str)
 
 
 def _staged(stage: Any) -> bool:
@@ -234,12 +246,14 @@ def _allowed(budget: Any) -> bool:
     return len(given) == 1 and type(given[0]) in (int, float) and given[0] > 0
 
 
+MEASURES = ("parameters", "done_steps", "seconds", "validation", "skipped", "too_large")
 SOUND: dict[str, Callable[[dict[str, Any]], bool]] = {  # parts of `run.json` that are read by their names, and what they must be
     "call": lambda about: isinstance(about["call"], str) and _words(about["keywords"]),
     "data": lambda about: _told(about["data"]),
     "stages": lambda about: isinstance(about.get("stages", []), list) and all(map(_staged, about.get("stages", []))),
     "budget": lambda about: _allowed(about["budget"]),
     "numbers": lambda about: all(type(about[name]) is int for name in ("seed", "steps", "threads")) and about["steps"] >= 0 < about["threads"] <= MOST_THREADS,
+    "measures": lambda about: all(type(about.get(name, 0)) in (int, float) or about[name] is None for name in MEASURES),
     "status": lambda about: isinstance(about["status"], str) and (about["status"] != "done" or {"ended", "weights_sha256"} <= about.keys()),
 }
 

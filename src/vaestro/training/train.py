@@ -15,7 +15,7 @@ from vaestro.data.store import Dataset
 from vaestro.errors import VaestroError
 from vaestro.evaluation.scope import evaluating, forked
 from vaestro.recipes import Call, Recipe
-from vaestro.seeds import mix
+from vaestro.seeds import mix, seed_of
 from vaestro.training.budget import Budget, quickest, seconds_a_step, wall
 from vaestro.training.compiling import compile_model, uncompiled
 from vaestro.training.device import choose
@@ -45,6 +45,9 @@ class Plan:
     device: str | None = None
     compile: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", seed_of(self.seed))
+
 
 @dataclass
 class Progress:
@@ -55,6 +58,7 @@ class Progress:
     best: float = math.inf
     waited: int = 0
     score: float = math.inf
+    scored: int = -1  # the step of that score
 
 
 class Trainer:
@@ -148,6 +152,8 @@ class Trainer:
                     if wall() - last > EVERY:
                         self.checkpoint()
                         last = wall()
+                if self.progress.scored != self.loop.n:  # a deadline ends a run between two validations
+                    self._write(self._validate())
             except KeyboardInterrupt:
                 if not signals.waiting:  # else it did not wait for the step's end
                     self.checkpoint()
@@ -174,10 +180,12 @@ class Trainer:
         trained = self.progress.total * min(self.batches.batch, self.batches.rows)
         return max(1, min(CHECKS, int(0.06 * trained / min(self.rows["validation"].rows, LOOK))))
 
-    def final(self) -> dict[str, Tensor]:
-        """The weights to use: the best ones under early stopping, else the last or averaged ones."""
+    def final(self) -> tuple[dict[str, Tensor], float | None]:
+        """The weights to use and their score: the best ones under early stopping, else the last or averaged ones; no score where it is not finite."""
         best = self.folder / BEST
-        return load_tensors(best)[0] if self.recipe.training.patience is not None and best.exists() else self.loop.best()
+        if self.recipe.training.patience is not None and best.exists():
+            return load_tensors(best)[0], self.progress.best
+        return self.loop.best(), self.progress.score if math.isfinite(self.progress.score) else None
 
     def _write(self, more: Line) -> None:
         moves = self.loop.counted * len(self.recipe.players)
@@ -197,7 +205,7 @@ class Trainer:
             index = torch.arange(min(self.rows["validation"].rows, LOOK))
             signs = vital_signs(self.recipe, (self.rows["validation"].batch(i) for i in index.split(250)), self.loop.n / max(self.progress.total, 1))
         score = signs["validation"]
-        self.progress.score = score
+        self.progress.score, self.progress.scored = score, self.loop.n
         if self.loop.n < self.recipe.settled * self.progress.total:
             return signs
         better = score < self.progress.best

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, OneHotCategorical, constraints
 
-from vaestro.core import Batch, Draw, Site, content, draw, normalised, run, take
+from vaestro.core import Batch, Draw, Model, Site, content, draw, normalised, run, take
 from vaestro.data.schema import Kind, Table, levels
 from vaestro.errors import UsageError
 from vaestro.evaluation.likelihood import importance, standard_error
 from vaestro.evaluation.mass import Mass, apart, of_columns, summed, verified, weighed
 from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Report, Score
 from vaestro.evaluation.metrics.subject import Subject
+from vaestro.evaluation.peeking import peeks
 from vaestro.evaluation.scope import count, device_of, each, evaluating, forked, seeded, slice_rows
 from vaestro.families.base import is_discrete, support_of
 from vaestro.seeds import mix
@@ -100,8 +101,20 @@ def audit(subject: Subject) -> Score:
     return Score(sum(c.gain * c.log for c in found), math.sqrt(sum(c.error**2 for c in found)))
 
 
+def lawless(subject: Subject) -> str:
+    """Why the nats of a model are those of no law, in words: it reads the row that it scores, or it is scored otherwise than by its program."""
+    model = subject.model
+    if type(model).forward is not Model.forward:
+        return f"{subject.name} has a forward of its own, and a model is scored by its program alone"
+    with forked(device_of(model)), evaluating(model):
+        site = peeks(model, slice_rows(next(iter(seeded(subject.rows(), subject.seed))), 0, ROWS))
+    return f"reads the row that it scores: at the same latents, what it says of {site!r} is another for another row" if site else ""
+
+
 def overclaimed(subject: Subject) -> str:
     """Why the nats of a model are not to be believed, in words; nothing where its audit holds, or cannot be made."""
+    if reason := lawless(subject):
+        return reason
     try:
         score, found = audit(subject), claims(subject)
     except UsageError:

@@ -126,7 +126,7 @@ def judged(run: Run, held: Rows) -> Outcome:
         each = () if found.rows is None else tuple(np.asarray(found.rows, dtype=np.float64).tolist())
         failed = "" if math.isfinite(found.value) else f"its {METRICS[name].title} is {found.value}"
         return Outcome(name, METRICS[name].unit, found.value, each, **cost, failed=failed)
-    loss = float(run.about["validation"])
+    loss = math.nan if run.about["validation"] is None else float(run.about["validation"])
     return Outcome("validation", run.about["unit"], loss, (), **cost, failed="" if math.isfinite(loss) else f"its validation loss is {loss}")
 
 
