@@ -369,7 +369,8 @@ def test_kmeans_finds_separate_clusters_and_serves_better_than_random_rows():
 
 
 def test_kmeans_of_fewer_rows_than_codes():
-    assert kmeans(torch.randn(3, 2), 8).shape == (8, 2)
+    rows = torch.randn(3, 2)
+    assert torch.cdist(kmeans(rows, 8), rows).amin(1).eq(0).all() and torch.cdist(rows, kmeans(rows, 8)).amin(1).eq(0).all()
     assert bool(kmeans(torch.zeros(1, 2), 4).isfinite().all())
 
 
@@ -851,3 +852,18 @@ def test_a_model_without_codes_has_none_in_use():
     data = load("digits-dynamic")
     subject = Subject(parse("vae:hidden=8,latents=2").cook(data.schema, 0).model, lambda: iter([{"x": torch.zeros(3, 1, 8, 8)}]), data.schema["x"])
     assert "has no codes" in measure(["codes_used"], subject).refused["codes_used"]
+
+
+def test_enumeration_tracks_the_scale_of_codes_that_are_drawn():
+    """Every string counted once, likely or not, made the stored scale that of all errors."""
+    torch.manual_seed(0)
+    x = 3 * torch.randn(4, 4)[torch.arange(128) % 4] + 0.1 * torch.randn(128, 4)
+    call = "categorical_vae:variables=1,classes=8,gradient=enumerated,likelihood=gaussian_tracked,hidden=32,learning_rate=0.02,cooling=0"
+    recipe = parse(call).cook(toy_schema(Real(), (4,)))
+    loop = Loop(recipe, 0, 200, torch.device("cpu"))
+    for _ in range(200):
+        loop.step(lambda: {"x": x})
+    with torch.no_grad():
+        drawn = recipe.model({"x": x}, 20)["x"]
+    error = (drawn.value - drawn.prior.mean).square().mean()
+    assert float(recipe.model.likelihood.family.variance) == pytest.approx(float(error), rel=0.3) and error < 3

@@ -207,6 +207,7 @@ def test_an_error_that_is_not_known_is_no_certainty() -> None:
     assert of_values(np.array([1.0, 1.1]), np.array([np.nan, 0.1])).high == np.inf
     three = np.array([1.0, 1.1, 1.3])
     assert of_values(three, np.full(3, np.nan)) == of_values(three, np.zeros(3))
+    assert of_values(three, np.array([0.5, np.nan, 0.5])) == of_values(three, np.full(3, 0.5))
 
 
 def test_pairwise_values_by_hand() -> None:

@@ -97,9 +97,11 @@ def test_a_constant_real_picture_is_black(tmp_path: Path) -> None:
 
 
 def test_pairs_on_a_line_are_at_most_four(tmp_path: Path) -> None:
-    x = torch.rand(17, 1, 64, 64)
-    write_pairs(tmp_path / "a.png", Field("x", Integer(256), (1, 64, 64)), x, x)
-    assert picture(tmp_path / "a.png").shape == (5 * (64 + GAP) + GAP, 8 * (64 + GAP) + GAP)
+    x = torch.arange(17).view(17, 1, 1, 1).expand(17, 1, 64, 64) / 255
+    write_pairs(tmp_path / "a.png", Field("x", Integer(256), (1, 64, 64)), x, x + 100 / 255)
+    found, step = picture(tmp_path / "a.png"), 64 + GAP
+    assert found.shape == (5 * step + GAP, 8 * step + GAP)
+    assert all((found[n // 4 * step + GAP + 32, [(2 * (n % 4) + side) * step + GAP + 32 for side in (0, 1)]] == [n, n + 100]).all() for n in range(17))
 
 
 def saved(path: Path, pixels: np.ndarray) -> Path:

@@ -8,11 +8,17 @@ import torch
 from scipy.stats import norm
 from torch import Tensor, nn
 
+from vaestro.data.schema import Binary, Field, Schema
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.metrics import METRICS, Moments, copied, copy_ratio, frechet, kernel, kernel_of_subsets, moments, recognised, two_sample, vendi
+from vaestro.evaluation.metrics.base import measure
 from vaestro.evaluation.metrics.histograms import caught, imbalance, total_variation
 from vaestro.evaluation.metrics.memorisation import nearest, recognised_error
+from vaestro.evaluation.metrics.sets import resampled
+from vaestro.evaluation.metrics.subject import Pair, Subject
 from vaestro.evaluation.metrics.two_sample import logistic, nearest_vote
+from vaestro.evaluation.metrics.values import energy_of
+from vaestro.recipes import parse
 
 
 def cloud(n: int, d: int, seed: int, shift: float = 0.0) -> Tensor:
@@ -212,3 +218,26 @@ def test_membership_error_is_the_spread_of_repeated_sets() -> None:
 def test_names_are_those_of_the_features() -> None:
     assert {"fd_effnetlite0", "fid", "kid", "frechet_judge", "kernel_effnetlite0"} <= set(METRICS) and "frechet_inception" not in METRICS
     assert all(METRICS[n].dear for n in ("fid", "kid", "fd_effnetlite0", "vendi_inception")) and not METRICS["two_sample_judge"].dear
+
+
+class Broken:
+    """Features of which none is a number."""
+
+    name = "broken"
+
+    def features(self, images: Tensor) -> Tensor:
+        return torch.full((len(images), 3), torch.nan)
+
+
+def test_a_measure_that_meets_no_number_leaves_the_others_be() -> None:
+    field = Field("x", Binary(), (1, 4, 4))
+    model = parse("vae:latents=2,hidden=4").cook(Schema("toy", (field,), {"train": 8, "validation": 8, "test": 8})).model
+    x = (torch.rand(8, 1, 4, 4) > 0.5).float()
+    report = measure(["frechet_judge", "reconstruction_mse"], Subject(model, lambda: [{"x": x}], field, features={"judge": Broken()}))
+    assert "not finite" in report.refused["frechet_judge"] and set(report.scores) == {"reconstruction_mse"}
+
+
+def test_a_single_row_is_no_set() -> None:
+    one = torch.zeros(1, 2)
+    with pytest.raises(UsageError, match="there is 1 row a side"):
+        resampled(lambda a, b: np.array([energy_of(a, b)]), Pair(one, one), 0)

@@ -124,6 +124,50 @@ class Poison:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def by_paper(name, w, rate, steps):
+    """The weight after some steps down w^2 / 2, whose gradient is w, by the formulas of the papers in float64."""
+    b1, b2, tiny, decay = (0.5 if name == "adam_half" else 0.9), 0.999, 1e-8, 0.004
+    m = v = u = 0.0
+    share = 1.0  # of NAdam's momenta so far
+    for t in range(1, steps + 1):
+        g = w
+        if name == "sgd":
+            m = 0.9 * m + g
+            w -= rate * (g + 0.9 * m)
+            continue
+        m, v, u = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g, max(b2 * u, abs(g) + tiny)
+        first, second = m / (1 - b1**t), v / (1 - b2**t)
+        if name in ("adam", "adam_half"):
+            w -= rate * first / (second**0.5 + tiny)
+        elif name == "adamw":
+            w -= rate * 0.01 * w + rate * first / (second**0.5 + tiny)
+        elif name == "adamax":
+            w -= rate / (1 - b1**t) * m / u
+        elif name == "nadam":
+            now, then = (b1 * (1 - 0.5 * 0.96 ** (i * decay)) for i in (t, t + 1))
+            share *= now
+            w -= rate * ((1 - now) * g / (1 - share) + then * m / (1 - share * then)) / (second**0.5 + tiny)
+        elif name == "radam":
+            most = 2 / (1 - b2) - 1
+            length = most - 2 * t * b2**t / (1 - b2**t)
+            if length > 5:
+                held = ((length - 4) * (length - 2) * most / ((most - 4) * (most - 2) * length)) ** 0.5
+                w -= rate * first * held * (1 - b2**t) ** 0.5 / (v**0.5 + tiny)
+            else:
+                w -= rate * first
+    return w
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_optimisers_are_those_of_their_papers(name):
+    weight = nn.Parameter(torch.tensor([1.5], dtype=torch.float64))
+    optimizer = OPTIMIZERS[name]([weight], 0.05)
+    for _ in range(12):
+        weight.grad = weight.detach().clone()
+        optimizer.step()
+    assert weight.detach().item() == pytest.approx(by_paper(name, 1.5, 0.05, 12), rel=1e-9)
+
+
 @pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
 def test_a_step_without_a_finite_gradient_is_skipped_and_counted(value, optimizer):
     data = load("digits-dynamic")

@@ -117,15 +117,18 @@ def values(scores: Array, errors: Array) -> Estimate:
     """The mean of one value a seed [..., seeds] with its own standard error (set metrics).
 
     Var(mean) = s^2 / S + mean(error^2): the errors are taken as shared by all seeds, as that of the data rows is, which is conservative.
-    An error of NaN is not known: seeds alone speak then, and with fewer than three of them nothing does, so that the variance is infinite.
+    An error of NaN is not known: with three seeds or more the others speak for it, and where none is known the seeds alone; with fewer nothing does, so
+    that the variance is infinite.
     """
     scores, errors = np.asarray(scores, dtype=np.float64), np.asarray(errors, dtype=np.float64)
     _finite("values", scores, np.where(np.isnan(errors), 0.0, errors))
     s = scores.shape[-1]
-    shared = np.square(errors).mean(-1)
+    known = ~np.isnan(errors)
+    squares = np.square(np.where(known, errors, 0.0)).sum(-1)
+    shared = np.divide(squares, known.sum(-1), out=np.full(squares.shape, np.nan), where=known.any(-1))  # of the seeds whose error is known
     mean = scores.mean(-1)
     if s < SEEDS_FOR_A_RECIPE:
-        return _estimate(mean, np.where(np.isnan(shared), np.inf, shared), np.full(mean.shape, float(JACKKNIFE_DF)), s)
+        return _estimate(mean, np.where(known.all(-1), shared, np.inf), np.full(mean.shape, float(JACKKNIFE_DF)), s)
     shared = np.where(np.isnan(shared), 0.0, shared)
     own = scores.var(-1, ddof=1) / s
     parts = own**2 / (s - 1) + shared**2 / JACKKNIFE_DF

@@ -1,5 +1,6 @@
 """A run scored on held-out rows, with errors, and kept beside it."""
 
+import hashlib
 import io
 import math
 from collections.abc import Callable, Iterable
@@ -216,7 +217,7 @@ def store(found: Evaluation) -> None:
     packed = io.BytesIO()
     np.savez_compressed(packed, **found.rows)  # type: ignore[arg-type]
     write_bytes(rows, packed.getvalue())
-    write_json(about, found.about)
+    write_json(about, {**found.about, "rows_sha256": hashlib.sha256(packed.getvalue()).hexdigest()})
 
 
 def _kept(folder: Path, split: str) -> Evaluation | None:
@@ -225,8 +226,10 @@ def _kept(folder: Path, split: str) -> Evaluation | None:
     if not (about.is_file() and rows.is_file()):
         return None
     try:
-        found = read_json(about)
-        with np.load(rows, allow_pickle=False) as file:
+        found, packed = read_json(about), rows.read_bytes()
+        if found.pop("rows_sha256", None) != hashlib.sha256(packed).hexdigest():
+            return None  # a kill between the two, or another hand: it is measured again
+        with np.load(io.BytesIO(packed), allow_pickle=False) as file:
             arrays = {n: file[n] for n in file.files}
     except (VaestroError, ValueError, OSError, EOFError):
         return None

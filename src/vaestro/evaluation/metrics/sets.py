@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaestro.errors import UsageError
 from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score, jackknife
 from vaestro.evaluation.metrics.frechet import frechet
 from vaestro.evaluation.metrics.kernel_distance import kernel
@@ -21,7 +22,9 @@ Statistic = Callable[[Tensor, Tensor], float]
 
 
 def resampled(statistics: Callable[[Tensor, Tensor], np.ndarray], pair: Pair, seed: int) -> list[Score]:
-    """Statistics of two sets of features, each with its delete-a-group jackknife error."""
+    """Statistics of two sets of features, each with its delete-a-group jackknife error; raises UsageError for a single row, of which none can be left out."""
+    if min(map(len, pair)) < 2:
+        raise UsageError(f"two sets of rows are compared, and there is {len(pair.real)} row a side; score more rows")
 
     def left(real: np.ndarray, fake: np.ndarray) -> np.ndarray:
         return statistics(pair.real[torch.from_numpy(real)], pair.fake[torch.from_numpy(fake)])
