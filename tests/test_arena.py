@@ -1,9 +1,11 @@
 """Challenges, entrants and runs of an arena: what is refused, what is recorded, and that nothing is lost when processes are killed."""
 
 import hashlib
+import html
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,8 +21,8 @@ import torch
 from vaestro.arena import CHALLENGES, board, check, forget_failures, load_challenge, new, report, run
 from vaestro.arena import result as results
 from vaestro.arena.challenge import FILE, SHIPPED
-from vaestro.arena.display import Lines, Quiet, last_line, progress
-from vaestro.arena.engine import Here, Standing
+from vaestro.arena.display import Lines, Quiet, last_line, outcome, progress
+from vaestro.arena.engine import PATIENCE, Here, Local, Standing, _Slot
 from vaestro.arena.entry import Job, entrants, file_sha256, identity, own_entrant
 from vaestro.arena.folder import Arena, open_arena
 from vaestro.arena.running import compete, resolve
@@ -29,6 +31,8 @@ from vaestro.data import load
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.metrics import METRICS
 from vaestro.evaluation.scope import fixed_rows
+from vaestro.recipes import RECIPES
+from vaestro.training.process import STOPPED
 from vaestro.training.runs import open_run
 
 pytestmark = pytest.mark.usefixtures("as_it_was")
@@ -82,6 +86,7 @@ def test_shipped_digits_have_their_hash():
         ("steps = 20", "steps = 20\nseconds = 3", "either seconds or steps"),
         ("seeds = [0, 1]", "seeds = [0, 0]", "a seed is given once"),
         ("seeds = [0, 1]", "seeds = []", "tiers.quick.seeds"),
+        ("seeds = [0, 1]", "seeds = [18446744073709551616]", "tiers.quick.seeds.0: Input should be less than 18446744073709551616"),
         ("rows = 1000\n", "rows = 0\n", "tiers.quick.rows: Input should be greater than or equal to 1"),
         ("rows = 1000", "row = 1000", "tiers.quick.rows is missing|tiers.quick.row is an unknown key; did you mean rows"),
         ('"nll", "recon', '"nil", "recon', "metrics names 'nil', which is no metric"),
@@ -326,8 +331,71 @@ def test_own_entries_that_are_none(tmp_path):
     file.write_text("1 / 0\n")
     with pytest.raises(VaestroError, match="models.py, line 1: ZeroDivisionError: division by zero; mend it"):
         own_entrant(f"{file}:mine")
+    file.write_text("import functools\ndef mine(schema, words: str = ''): ...\npart = functools.partial(mine, words='a')\n")
+    with pytest.raises(UsageError, match="a recipe is a function, and this is a partial, which has no name; write a function"):
+        own_entrant(f"{file}:part")
+    with pytest.raises(UsageError, match=r"the call 'mine:words=a.x1bb' cannot be printed; leave its odd characters out"):
+        entrants((), (f"{file}:mine:words=a\x1bb",))
     with pytest.raises(UsageError, match="'vae' is entered twice"):
         entrants(("vae", "vae"), ())
+
+
+def test_a_file_does_not_take_the_place_of_another_with_the_same_function(tmp_path):
+    arena = Arena(tmp_path / "arena", load_challenge(tiny(tmp_path / "c", seeds="[0]", metrics='["nll", "steps"]')), "quick")
+    files = [tmp_path / name / "m.py" for name in ("first", "other")]
+    for file, latents in zip(files, (2, 3), strict=True):
+        file.parent.mkdir()
+        file.write_text(OWN.replace("latents: int = 3", f"latents: int = {latents}"))
+
+    def compete_anew(file: Path) -> str:
+        """The hash of the file that the result was made with, as a session of its own leaves it."""
+        RECIPES._parts.pop("mine", None)
+        compete(arena, entrants((), (f"{file}:mine",)), Here(), Quiet())
+        return results.read(arena.results[0]).own.sha256
+
+    assert compete_anew(files[0]) == file_sha256(files[0])
+    before = {p: p.read_bytes() for p in arena.folder.rglob("*") if p.is_file() and {"runs", "results"} & set(p.parts)}
+    with pytest.raises(UsageError, match=f"has runs of 'mine' from {files[0]}, not from {files[1]}; rename the function, or choose another folder"):
+        compete_anew(files[1])
+    assert before == {p: p.read_bytes() for p in before}
+    files[0].write_text(files[0].read_text() + "# changed\n")
+    assert compete_anew(files[0].parent / ".." / "first" / "m.py") == file_sha256(files[0])  # the same file by another name is begun anew
+    shutil.rmtree(arena.folder / "runs")  # then the name of the file is all that is known
+    renamed = files[0].with_name("n.py")
+    renamed.write_text(files[1].read_text())
+    with pytest.raises(UsageError, match="has runs of 'mine' from m.py, not from .*n.py"):
+        compete_anew(renamed)
+
+
+def test_a_recipe_is_decorated_with_words_or_without(tmp_path):
+    file = tmp_path / "bare_model.py"
+    file.write_text("import vaestro\n@vaestro.recipe\ndef bare(schema):\n    'Bare.'\n@vaestro.recipe()\ndef called(schema):\n    'Called.'\n")
+    assert [e.call.entry.summary for e in entrants((), (f"{file}:bare", f"{file}:called"))] == ["Bare.", "Called."]
+    assert RECIPES["bare"].group == "own"
+
+
+def test_a_reason_that_no_file_can_hold_is_told_all_the_same(tmp_path, capsys):
+    file = tmp_path / "odd_models.py"
+    file.write_text("def odd(schema):\n    raise ValueError('odd \\ud800 \\x1b[2J words')\n")
+    arena = Arena(tmp_path / "arena", load_challenge(tiny(tmp_path / "c", seeds="[0]")), "quick")
+    who = entrants((), (f"{file}:odd",))
+    compete(arena, who, Here(), Quiet())
+    said = r"ValueError: odd \ud800 \x1b[2J words"
+    assert results.read(arena.results[0]).reason.startswith(f"{said} (the trace stands in logs/odd-")
+    job = who[0].job(0, arena.challenge, "quick", arena.folder)
+    assert said in job.log.read_text(encoding="utf-8")
+    assert said in outcome(job)
+
+
+def test_a_process_that_is_told_to_stop_again_and_again_is_given_up_in_words(tmp_path):
+    challenge = load_challenge(tiny(tmp_path / "c"))
+    for status, words in ((STOPPED, "its process was told to stop 10 times"), (-9, "its process was ended by signal 9 10 times, perhaps for lack of memory")):
+        job = entrants(("vae",), ())[0].job(0, challenge, "quick", tmp_path / str(status))
+        (engine := Local(1)).deaths[job.id] = PATIENCE - 1
+        process = subprocess.Popen(["sh", "-c", "kill -9 $$" if status < 0 else f"exit {status}"], stdin=subprocess.PIPE)
+        process.wait()
+        assert engine._ended(_Slot(job, process), Standing(1))
+        assert results.read(job.result).reason == words
 
 
 def test_the_display_follows_the_files_of_a_run(small, capsys):
@@ -403,7 +471,7 @@ def test_a_challenge_of_ones_own_pictures(tmp_path):
     data = made.open_data()
     assert data.sha256 == rules.data.sha256
     assert sum(data.schema.rows.values()) == 120
-    moved = tmp_path / "moved"
+    moved = tmp_path / "moved 'and' quoted"
     (tmp_path / "challenge").rename(moved)
     assert load_challenge(moved).open_data().sha256 == rules.data.sha256  # nothing in it names its place
     with pytest.raises(UsageError, match="exists already"):
@@ -414,13 +482,17 @@ def test_a_challenge_of_ones_own_pictures(tmp_path):
     compete(arena, entrants(("vae:latents=2,hidden=8",), ()), Here(), Quiet())
     assert board(arena.folder).ranked[0].values["bits_per_dim"].mean > 0
     assert [c for c in check(arena.folder) if c.problem] == []
-    assert "data:image/png" in report(arena.folder).read_text()
+    page = report(arena.folder).read_text()
+    assert "data:image/png" in page
+    again = shlex.split(html.unescape(re.search("<code>(vaestro train .*?)</code>", page)[1]))
+    assert again == ["vaestro", "train", "vae:latents=2,hidden=8", f"{moved}/data", "--steps", "15", "--seed", "0"]
+    assert load(again[3]).sha256 == rules.data.sha256
     other, about = new(x[::-1].copy(), tmp_path / "other"), arena.folder / "arena.json"  # sound data, and not those of these rules
     about.write_text(about.read_text().replace(str(moved), other.where))
     assert [c.what for c in check(arena.folder) if c.problem] == ["the data"]
 
 
-def test_a_challenge_of_vectors_and_of_too_little(tmp_path):
+def test_a_challenge_of_vectors_and_of_too_little(tmp_path, monkeypatch):
     x = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
     made = new(x, tmp_path / "vectors", "my vectors")
     assert made.rules.name == "my-vectors"
@@ -428,7 +500,13 @@ def test_a_challenge_of_vectors_and_of_too_little(tmp_path):
     assert not {"blur", "bits_per_dim"} & set(made.rules.metrics)
     with pytest.raises(UsageError, match="at least 2 test rows"):
         new(x[:4], tmp_path / "few")
+    monkeypatch.setattr("vaestro.arena.making.rules", lambda *_: "no rules")
+    with pytest.raises(UsageError, match="cannot be read as TOML"):
+        new(x, tmp_path / "broken")
+    monkeypatch.undo()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["vectors"]
+    odd = [new(x, tmp_path / f"odd{i}", name).rules for i, name in enumerate(("a\x7fb", "b\udce9d", 'c"\\\n\U0001f600'))]
+    assert [(r.name, r.title) for r in odd] == [("a-b", "a\x7fb"), ("b-d", "b?d"), ("c", 'c"\\\n\U0001f600')]
     named = new("digits", tmp_path / "named")
     assert named.rules.data.source == "digits"
     assert not (tmp_path / "named" / "data").exists()

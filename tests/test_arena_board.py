@@ -1,8 +1,10 @@
 """The board on made-up results, whose statistics are known."""
 
 import hashlib
+import io
 import json
 import math
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from vaestro.arena import check, page, report
 from vaestro.arena import result as results
 from vaestro.arena.board import Column, Entry, Value, board, make
 from vaestro.arena.challenge import FILE, SHIPPED, Rules, load_challenge
@@ -20,7 +23,8 @@ from vaestro.arena.verdicts import standing
 from vaestro.arena.words import cell, headline, number, winners
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation import intervals
-from vaestro.evaluation.metrics import METRICS
+from vaestro.evaluation.metrics import METRICS, Report
+from vaestro.evaluation.metrics.base import Score
 
 ROWS = 200
 
@@ -223,6 +227,9 @@ def test_results_that_do_not_belong_together_are_refused():
         make(of, "quick", [*entries, made("iwae", 7, of, np.ones(ROWS))])
     with pytest.raises(VaestroError, match="unlike numbers of rows \\(150, 200\\)"):
         make(of, "quick", [*entries, made("iwae", 0, of, np.ones(150))])
+    out = make(of, "quick", [*entries, made("iwae", 0, of, np.ones(250))], {"iwae": "scored on other rows"})
+    assert [(x.call, x.state) for x in out.lines] == [("vae", "ranked"), ("iwae", "disqualified")]
+    assert out.rows == ROWS
     with pytest.raises(UsageError, match="there are no results"):
         make(of, "quick", [])
 
@@ -301,6 +308,19 @@ def test_numbers_have_the_digits_that_they_deserve():
     assert cell(Value(255744.0, None, None)) == "255,744"
     assert number(0.00123456) == "0.001235"
     assert number(3.855) == "3.855"
+    assert cell(Value(0.00824, 0.00821, 0.00827)) == "0.008240 ±0.000030"
+    assert cell(Value(3.2e-6, 3.1e-6, 3.3e-6)) == "3.20e-06 ±1.0e-07"
+    assert cell(Value(3.36e61, 3.22e61, 3.5e61)) == "3.36e+61 ±1.4e+60"
+    assert cell(Value(1.0, 1.0 - 2**-40, 1.0 + 2**-40)) == "1.000000e+00 ±9.1e-13"  # seven digits at most
+    assert [number(v) for v in (123456789.0, 12345678912.0, 1e308, 3.2e-6, -2e12, math.inf)] == [
+        "123,456,789",
+        "1.235e+10",
+        "1e+308",
+        "3.2e-06",
+        "-2e+12",
+        "inf",
+    ]
+    assert (number(0.0, 1e-7), number(0.5, 2e9), number(2e300, 1e308)) == ("0.000000", "0", "2e+300")
 
 
 def test_winners_leave_out_what_is_no_merit():
@@ -321,3 +341,141 @@ def test_fifty_entries_of_many_rows_are_quick():
     found = make(of, "quick", entries)
     assert time.perf_counter() - begun < 5
     assert [x.call for x in found.lines][:2] == ["vae:latents=1", "vae:latents=2"]
+
+
+def forged(arena: Path, files: dict[str, bytes] | None = None, **changes: object) -> Path:
+    """The first result changed as a forger would who knows the seal: these files of arrays, and these keys."""
+    path = sorted((arena / "results").glob("*.json"))[0]
+    raw = json.loads(path.read_text()) | changes
+    for kind, data in (files or {}).items():
+        path.with_suffix(f".{kind}.npz").write_bytes(data)
+        raw[f"{kind}_sha256"] = hashlib.sha256(data).hexdigest()
+    path.write_text(json.dumps(raw | {"sha256": results.seal(raw)}))
+    return path
+
+
+def refused(arena: Path, *, shown: bool = False) -> str:
+    """What the board says of a forged result, and `check` and the report with it; where it is `shown`, the last two alone."""
+    if shown:
+        assert board(arena).lines
+    with pytest.raises(VaestroError) as error:
+        report(arena) if shown else board(arena)
+    assert str(error.value) in [c.problem for c in check(arena)]
+    return str(error.value)
+
+
+def test_a_result_has_an_id_of_its_own_kind(arena):
+    """It becomes a link and an anchor of the report, so that markup in it would be run by whoever opens the page."""
+    odd = 'x"><img src=x onerror=alert(1)>'
+    old = forged(arena, id=odd)
+    old.with_suffix(".rows.npz").rename(old.with_name(f"{odd}.rows.npz"))
+    old.rename(old.with_name(f"{odd}.json"))
+    assert "is malformed (id: String should match pattern" in refused(arena)
+    line = replace(make(rules(), "quick", field(0, {"vae": 80.0}, rules())).lines[0], ids=(odd,))
+    assert page.anchor(line) == "entry-x&quot;&gt;&lt;img src=x onerror=alert(1)&gt;"
+
+
+def test_what_would_be_printed_as_a_command_of_the_terminal_is_refused_or_told(arena):
+    assert r"is of the call 'vae\x1b[2J', which cannot be printed" in refused((forged(arena, call="vae\x1b[2J")).parents[1])
+    forged(arena, call="vae", status="failed", reason="caf\u00e9 \x1b[2J\u202e \x9b", metrics={})
+    assert "caf\u00e9 \\x1b[2J\\u202e \\x9b." in render(board(arena), 140)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("nll", {"value": -1e308, "error": None, "per_row": False}, "its nll is -1e+308 ±0, too large to be compared"),
+        ("nll", {"value": 80.0, "error": 1e200}, "its nll is 80 ±1e+200, too large to be compared"),
+        ("nll", {"error": -1.0}, "metrics.nll.error: Input should be greater than or equal to 0"),
+    ],
+)
+def test_numbers_that_nothing_can_be_made_of_are_refused(arena, name, change, words):
+    old = results.read(sorted((arena / "results").glob("*.json"))[0]).model_dump(mode="json")["metrics"]
+    forged(arena, metrics=old | {name: old[name] | change})
+    assert words in refused(arena)
+
+
+def test_a_value_too_large_to_be_compared_is_none(arena):
+    """So that an entrant of huge samples loses its own cell, and the others keep their board."""
+    scores = {"nll": Score(1e120, 0.0, None), "kl": Score(2.0, 1e130, None), "elbo": Score(1.0, 0.1, np.array([1e120, -1e120]))}
+    found, none = results.cells(Report(scores, {}))
+    assert (found.keys(), found["kl"].error) == ({"kl"}, None)
+    assert none["nll"] == "its value is 1e+120, which is no number to compare"
+
+
+def test_an_endless_number_is_refused(arena):
+    path = sorted((arena / "results").glob("*.json"))[0]
+    path.write_text(path.read_text().replace('"seed": ', f'"steps": {"9" * 5000}, "seed": '))
+    assert "cannot be read as a result (Exceeds the limit" in refused(arena)
+
+
+def npz(**held: np.ndarray) -> bytes:
+    return results.pack(held)
+
+
+def bomb() -> bytes:
+    """A few kilobytes that say that they are very many."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed, packed.open("samples.npy", "w") as member:
+        for _ in range(300):
+            member.write(bytes(2**20))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["rows", "show"])
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (lambda: b"", "File is not a zip file"),
+        (lambda: b"hello", "File is not a zip file"),
+        (lambda: npz(nll=np.zeros(3))[:-40], "File is not a zip file"),
+        (lambda: npz(nll=np.array([{}], dtype=object)), "Object arrays cannot be loaded"),
+        (bomb, "bytes unpack to 314,572,800, and no more than 268,435,456 are read"),
+    ],
+    ids=["empty", "text", "cut", "objects", "bomb"],
+)
+def test_files_that_hold_no_arrays_are_refused(arena, kind, data, words):
+    forged(arena, {kind: data()})
+    said = refused(arena, shown=kind == "show")
+    assert f".{kind}.npz cannot be read as arrays (" in said
+    assert words in said
+
+
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [
+        ({"samples": np.zeros((3, 4), np.uint8)}, "its array 'samples' holds uint8 values shaped (3, 4)"),
+        ({"samples": np.zeros((3, 1, 4, 4))}, "its array 'samples' holds float64"),
+        ({"map": np.zeros(3, np.float32)}, "its array 'map' holds float32 values shaped (3,)"),
+        ({"map": np.zeros((3, 2), np.float32), "labels": np.arange(4)}, "its array 'labels' holds int64 values shaped (4,)"),
+        ({"map": np.zeros((3, 2), np.float32), "labels": np.arange(3) - 1}, "its array 'labels' holds"),
+        ({"map": np.zeros((3, 2), np.float32), "labels": np.array(["a"] * 3)}, "its array 'labels' holds <U1"),
+        ({"curve.loss": np.zeros(3, np.float32)}, "its array 'curve.loss' holds"),
+        ({"originals": np.zeros((2, 1, 4, 4), np.uint8)}, "its originals are shaped (2, 1, 4, 4) and its reconstructions ()"),
+    ],
+)  # fmt: skip
+def test_arrays_that_no_report_can_show_are_refused(arena, held, words):
+    forged(arena, {"show": npz(**held)})
+    assert words in refused(arena, shown=True)
+
+
+def test_seeds_with_unlike_numbers_of_rows_have_a_mean_over_seeds(arena):
+    """Of a metric that is not the headline's; the interval then stands on each seed's own mean."""
+    of = rules(3, ("nll", "mutual_information"))
+    rng, entries, cells = np.random.default_rng(4), [], []
+    for e, n in zip(field(7, {"vae": 80.0}, of), (20, 60, 60), strict=True):
+        few = rng.normal(5.0, 1.0, n)
+        cells.append(described("mutual_information", float(few.mean()), float(few.std(ddof=1) / math.sqrt(n)), True))
+        entries.append(
+            Entry(e.result.model_copy(update={"metrics": {**e.result.metrics, "mutual_information": cells[-1]}}), {**e.rows, "mutual_information": few})
+        )
+    found = make(of, "quick", entries).lines[0].values["mutual_information"]
+    due = intervals.of_values(np.array([c.value for c in cells]), np.array([c.error for c in cells]))
+    assert (found.mean, found.low, found.high) == pytest.approx((due.mean, due.low, due.high))
+
+
+def test_rows_that_no_cell_claims_are_left_alone(arena):
+    path = sorted((arena / "results").glob("*.json"))[0]
+    rows = results.arrays(path.parent, results.read(path), "rows")
+    forged(arena, {"rows": npz(**rows, other=np.array(3.0))})
+    assert board(arena).rows == ROWS

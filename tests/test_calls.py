@@ -1,16 +1,23 @@
 """The grammar of calls, and every registered recipe on every kind of data that it fits."""
 
 import inspect
+from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from vaestro.data.schema import Binary, Integer
+from vaestro import api
+from vaestro.data import from_arrays
+from vaestro.data.schema import Binary, Integer, Schema
 from vaestro.errors import UsageError
-from vaestro.recipes import RECIPES, call_of, parse
+from vaestro.families import default_likelihood
+from vaestro.recipes import RECIPES, call_of, parse, recorded
+from vaestro.recipes.book import Entry, Recipe
 from vaestro.recipes.calls import TRAINING
-from vaestro.recipes.classic import iwae
+from vaestro.recipes.classic import iwae, vae
+from vaestro.recipes.conditional import cvae
 from vaestro.testing import check_play, check_recipe, toy_batch, toy_schema
 from vaestro.training.loop import Loop
 
@@ -149,6 +156,7 @@ def test_calls_round_trip():
     ("text", "words"),
     [
         ("vea", "no recipe called 'vea'; did you mean vae"),
+        ("VAE", "no recipe called 'VAE'; did you mean vae"),
         ("iwae:sample=5", "no keyword 'sample'; did you mean samples"),
         ("iwae:samples=0", "samples should be greater than or equal to 1, and got 0"),
         ("iwae:samples=2.5", "samples should be a valid integer, and got 2.5"),
@@ -207,3 +215,114 @@ def test_the_same_seed_cooks_the_same_weights_and_leaves_the_generator_alone():
 def test_a_number_is_no_part(text):
     with pytest.raises(UsageError, match=r"takes the name of a .*; known are "):
         parse(text)
+
+
+def sized(schema: Schema, batch: int = 8) -> Recipe:
+    """Its width has the name of a keyword of training."""
+    return vae(schema, hidden=(batch,))
+
+
+def worded(schema: Schema, words: str = "", title: str | None = None) -> Recipe:
+    """A recipe of words."""
+    return vae(schema, hidden=(8,))
+
+
+def listed(schema: Schema, hidden: list[int] = [8, 8]) -> Recipe:  # noqa: B006 (that is what is refused)
+    """A list has no text of a call."""
+    return vae(schema, hidden=tuple(hidden))
+
+
+def lax(schema: Schema, width: int = None) -> Recipe:  # type: ignore[assignment]  # noqa: RUF013 (that is what is refused)
+    """The default is none of what the annotation takes."""
+    return vae(schema, hidden=(8,))
+
+
+@pytest.fixture
+def enter(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Recipe]], Entry]:
+    """Puts a function into the book, for one test."""
+
+    def put(build: Callable[..., Recipe]) -> Entry:
+        monkeypatch.setitem(RECIPES._parts, build.__name__, replace_build(RECIPES["vae"], build))
+        return RECIPES[build.__name__]
+
+    return put
+
+
+def replace_build(entry: Entry, build: Callable[..., Recipe]) -> Entry:
+    return entry._replace(name=build.__name__, build=build)
+
+
+def test_a_keyword_of_trainings_name_is_refused(enter):
+    for text in (enter(sized).name, "sized:batch=16"):
+        with pytest.raises(UsageError, match="recipe 'sized' has a keyword called 'batch', which every recipe has for its training; rename it"):
+            parse(text)
+    with pytest.raises(UsageError, match="'batch'"):
+        call_of(sized, {})
+
+
+@pytest.mark.parametrize("words", ["", "a,b=c:d", "2024", "true", "None", "0x3", "()", "nan"])
+def test_words_are_recorded_as_they_are(enter, words):
+    call = call_of(enter(worded), {"words": words, "title": "3"})
+    call.cook(schema(Binary()))
+    again = recorded("worded", call.to_json())
+    assert again.keywords == call.keywords == {"words": words, "title": "3"}
+    assert call_of(worded, {}).keywords == recorded("worded", call_of(worded, {}).to_json()).keywords == {"words": "", "title": None}
+    assert parse("worded:words=2024,title=none").keywords == {"words": "2024", "title": None}
+
+
+@pytest.mark.parametrize(
+    ("build", "keywords", "words"),
+    [
+        (listed, {}, r"'listed' cannot be opened again with hidden=\[8, 8\], .*; give a number"),
+        (lax, {}, "'lax' cannot be opened again with width=None, for the text 'none' is not read as that"),
+        (worded, {"title": "none"}, "'worded' cannot be opened again with title='none'"),
+    ],
+)
+def test_what_its_text_does_not_give_back_is_refused_before_training(enter, build, keywords, words):
+    with pytest.raises(UsageError, match=words):
+        call_of(enter(build), keywords).cook(schema(Binary()))
+
+
+def test_a_function_out_of_the_book_and_parts_of_ones_own_are_code():
+    assert call_of(listed, {}).cook(schema(Binary())).model
+    call_of(vae, {"likelihood": lambda field: default_likelihood(field), "hidden": (8,)}).cook(schema(Binary()))
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_every_default_is_read_back_from_what_a_run_records(name):
+    call = parse(name)
+    assert recorded(name, call.to_json()).keywords == call.keywords
+
+
+def test_runs_of_no_widths_and_of_numbers_for_names_are_opened_again(tmp_path):
+    assert parse("vae:hidden=()").keywords["hidden"] == () and str(parse("vae:hidden=()")) == "vae:hidden=()"
+    assert recorded("vae", {"hidden": ""}).keywords["hidden"] == ()  # as it was written before
+    rows = (np.random.default_rng(0).random((60, 1, 4, 4)) < 0.4).astype(np.uint8)
+    data = from_arrays("conditions", {"x": rows, "2024": np.arange(60) % 3})
+    calls = (call_of(vae, {"hidden": (), "latents": 3}), call_of(cvae, {"condition": "2024", "hidden": (8,)}), parse("cvae:condition=2024,hidden=8"))
+    for number, call in enumerate(calls):
+        folder = tmp_path / str(number)
+        run = api.train(call, data, steps=2, out=folder)
+        found = api.open_run(folder).model.state_dict()
+        assert all(torch.equal(w, found[n]) for n, w in run.model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["ladder_vae", "bottom_up"])
+def test_a_hierarchy_of_no_layers_is_refused(name):
+    with pytest.raises(UsageError, match=f"{name} has no layer of latents; give one or more"):
+        parse(f"{name}:latents=()").cook(schema(Binary()))
+
+
+@pytest.mark.parametrize("name", ["ae", "aae", "denoising_ae", "fsq_vae", "vae"])
+def test_a_point_is_no_likelihood_to_train_by(name):
+    with pytest.raises(UsageError, match="likelihood point does not fit field 'x' .* its log p is 0 .*, and the squared error is gaussian_fixed; those"):
+        parse(f"{name}:{TINY.get(name, 'latents=3')},likelihood=point").cook(schema(Binary()))
+
+
+@pytest.mark.parametrize(("made", "words"), [(None, "nothing"), ("vae", "a str")])
+def test_a_function_that_returns_no_recipe_is_told_so(made, words):
+    def mine(schema: Schema) -> Recipe:
+        return made
+
+    with pytest.raises(UsageError, match=f"the function 'mine' returns {words}, and a recipe is wanted; return a vaestro.Recipe"):
+        call_of(mine, {}).cook(schema(Binary()))

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Independent, MultivariateNormal, Normal, kl_divergence
 
 from vaestro.core import Draw, Model, Seen, Site, content, draw, replaying, run, sampling, take
+from vaestro.errors import UsageError
 from vaestro.objectives import elbo
 from vaestro.plays import alone
 from vaestro.recipes.book import solo
@@ -157,7 +158,7 @@ def test_rows_seen_leave_finite_gradients_where_unseen_values_are_nan():
 
 def test_what_cannot_be_given_in_part_is_refused_in_words():
     whole = MultivariateNormal(torch.zeros(2), torch.eye(2))
-    with pytest.raises(TypeError, match="cannot score a part of an event"):
+    with pytest.raises(UsageError, match="cannot score a part of an event"):
         take(Site("x", whole), (3,), Seen(torch.zeros(3, 2), torch.ones(3, 2, dtype=torch.bool)))
     with pytest.raises(TypeError, match="given by whole rows"):
         q = Independent(Normal(torch.zeros(2), 1.0), 1)

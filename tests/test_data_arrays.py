@@ -301,3 +301,39 @@ def test_splits_of_unlike_scales_are_refused(pixels_first: bool) -> None:
     for both in (pixels, shares, (shares > 0.5).astype(float)):  # of one scale, and black and white beside either
         from_arrays("like", {"x": both}, test={"x": both[:9]})
     from_arrays("bits", {"x": shares}, test={"x": (shares > 0.5).astype(np.uint8)})
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint32])
+def test_whole_numbers_that_lose_digits_are_told(dtype: type) -> None:
+    few = RNG.integers(0, 2**31, (30, 4)).astype(dtype)
+    lost = "field 'x': whole numbers beyond 16,777,216 lose their last digits as 32-bit numbers; take a common start away from them"
+    assert lost in from_arrays("toy", {"x": few}).notes and lost in from_arrays("toy", {"x": few}, {"x": Real()}).notes
+    assert lost not in from_arrays("toy", {"x": few % 2**24}).notes and lost not in from_arrays("toy", {"x": few.astype(float)}).notes
+    near = (2**32 - 1 - np.arange(30)).astype(dtype)
+    with pytest.raises(UsageError, match="30 rows of 1 kind, .*; field 'x': whole numbers beyond 16,777,216 lose their last digits"):
+        from_arrays("toy", {"x": near})
+
+
+def test_an_array_whose_name_is_no_part_of_a_files_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "two.npz", **{"x": RNG.random((20, 3)), "meta/id": np.arange(20)})
+    with pytest.raises(UsageError, match="the array 'meta/id' cannot be stored, for its name would be part of a file's name; give it one without /"):
+        load(tmp_path / "two.npz")
+    assert not list((tmp_path / "cache").rglob("*.npy"))
+
+
+@pytest.mark.parametrize("spec", [memoryview(np.zeros((9, 2))), b"digits", bytearray(b"digits")], ids=["memoryview", "bytes", "bytearray"])
+def test_bytes_are_no_data(spec: object) -> None:
+    with pytest.raises(UsageError, match=f"{type(spec).__name__} are no data, for they do not say what their rows are") as caught:
+        load(spec)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", ["csv", "npy"])
+def test_long_names_of_files(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{'q' * 225}.{ending}"
+    if ending == "csv":
+        path.write_text("a,b\n" + "".join(f"{a:.3f},{b:.3f}\n" for a, b in RNG.normal(size=(30, 2))))
+    else:
+        np.save(path, RNG.normal(size=(30, 2)))
+    data = load(path)
+    assert data.name == "q" * 225 and data.folder is not None and f"-{'q' * 60}-" in data.folder.name and load(path).folder == data.folder

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from vaestro.cli.app import app
 from vaestro.data import Dataset, load, prepare_images, verify
 from vaestro.data.prepare.pictures import Unreadable, open_picture
 from vaestro.data.schema import Binary, Category, Integer
@@ -330,3 +333,65 @@ def test_a_picture_that_vanishes_between_the_passes(photos: Path, cache: Path) -
     with pytest.raises(VaestroError, match="changed while it was being read"):
         prepare_images(photos, progress=vanish)
     assert not list((cache / "data").iterdir())
+
+
+def test_a_groups_file_that_is_not_there_is_never_passed_over(photos: Path, tmp_path: Path) -> None:
+    prepare_images(photos)  # the same pictures without groups, in the cache
+    for absent in (tmp_path / "typo.csv", str(tmp_path / "typo.csv")):
+        with pytest.raises(UsageError, match="there is no file of groups .*typo.csv; give a table with the columns name,group"):
+            prepare_images(photos, groups=absent)
+    (tmp_path / "g.csv").write_text("name,group\n" + "".join(f"{i:02}.png,{i % 4}\n" for i in range(12)))
+    grouped = prepare_images(photos, groups=str(tmp_path / "g.csv"))
+    group = {noise(i, 1, 10, 8).tobytes(): i % 4 for i in range(12)}
+    held = [{group[r.tobytes()] for r in grouped.split(s).arrays["x"]} for s in SPLITS]
+    assert all(held) and not (held[0] & held[1] or held[0] & held[2] or held[1] & held[2])
+    assert prepare_images(photos, groups=tmp_path / "g.csv").sha256 == grouped.sha256
+
+
+def test_pictures_of_32_bits(tmp_path: Path) -> None:
+    grey = noise(1, 6, 5)
+    assert (stored(Image.fromarray(grey.astype(np.int32)), "TIFF") == grey).all(), "they were all black"
+    wide = np.random.default_rng(2).integers(256, 65536, (6, 5)).astype(np.int32)
+    assert (stored(Image.fromarray(wide), "TIFF") == wide >> 8).all()
+    assert (stored(Image.fromarray(grey.astype(np.uint16)), "TIFF") == 0).all(), "of 16 bits, and dark"
+    dark = b"P5 2 1 65535\n" + np.array([7, 255], ">u2").tobytes()
+    assert np.asarray(open_picture(dark).image).tolist() == [[0, 0]], "Pillow holds the 16 bits of a .pgm in 32"
+    for i in range(3):
+        (tmp_path / "set").mkdir(exist_ok=True)
+        Image.fromarray(noise(i, 6, 5).astype(np.int32)).save(tmp_path / "set" / f"{i}.tif")
+    data = prepare_images(tmp_path / "set")
+    assert data.notes == ("3 pictures were of 32 bits per value, none above 255, and were taken as 8 bits",) and len(rows(data)) == 3
+    assert rows(data) == {noise(i, 1, 6, 5).tobytes() for i in range(3)}
+
+
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    top = tmp_path / os.fsdecode(b"set\xff")
+    for i in range(8):
+        put(top / os.fsdecode((b"b", b"caf\xe9")[i % 2]), f"{i}.png", noise(i, 6, 6))
+    (top / "b" / os.fsdecode(b"br\xff.png")).write_bytes(b"junk")
+    data = prepare_images(top)
+    assert data.schema["label"].kind == Category(2, ("b", "caf\\xe9")) and data.name == "set\\xff"
+    assert data.report.skipped == (("b/br\\xff.png", "it is no picture in a known format"),)
+    assert str(data.folder).encode() and (data.split("train").arrays["label"] < 2).all()
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        archive.add(top, "set")
+    assert load(tmp_path / "set.tar").schema["label"].kind == data.schema["label"].kind
+    top.rename(tmp_path / "set")
+    for words in (
+        ["data", "show", str(tmp_path / "set")],
+        ["data", "show", str(tmp_path / "set"), "--json"],
+        ["train", "vae:hidden=8", str(tmp_path / "set"), "--steps", "1", "--out", str(tmp_path / "run")],
+    ):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, (words, done.output, done.exception)
+    done = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), "--rows", "1", "--samples", "2"])
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("name", ["L" * 237, "\N{CJK UNIFIED IDEOGRAPH-6F22}" * 75], ids=["237 letters", "225 bytes"])
+def test_long_names(name: str, tmp_path: Path, cache: Path) -> None:
+    for i in range(5):
+        put(tmp_path / name, f"{i}.png", noise(i, 6, 6))
+    first = load(tmp_path / name)
+    assert first.name == name and first.folder is not None and load(tmp_path / name).folder == first.folder
+    assert first.folder.name.startswith(f"images-{name[: 60 // len(name[0].encode())]}-") and len(first.folder.name.encode()) < 90

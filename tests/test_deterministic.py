@@ -174,6 +174,9 @@ def test_sparsity_is_the_kl_of_mean_activations():
     assert (rising.grad > 0).all()
     for edge in (0.0, 1.0):
         assert rarely_on(t)(on(torch.full((2, 3), edge))).isfinite()
+    dead = torch.full((2, 3), 1e-25, requires_grad=True)  # which the slope of a quotient divides by, squared
+    rarely_on(t)(on(dead)).backward()
+    torch.testing.assert_close(dead.grad, torch.full((2, 3), -t / 2e-25))
     for wrong in (0.0, 1.0, -1.0, math.nan):
         with pytest.raises(UsageError, match="between 0 and 1"):
             rarely_on(wrong)

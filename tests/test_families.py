@@ -154,7 +154,7 @@ def test_mixture_is_the_sum_of_its_parts() -> None:
     assert torch.allclose(dist.log_prob(x), density.log(), atol=1e-10)
 
 
-DENSE = [n for n in fitting(Integer(256)) if n not in ("point", "ms_ssim", "focal_frequency", "colour_mixture")]
+DENSE = [n for n in fitting(Integer(256)) if n not in ("ms_ssim", "focal_frequency", "colour_mixture")]
 
 
 @pytest.mark.parametrize("levels", [2, 3, 16, 256])
@@ -213,10 +213,10 @@ def test_point_is_no_density() -> None:
 @pytest.mark.parametrize(
     ("kind", "default", "fits", "refused"),
     [
-        (Binary(), "Bernoulli", 16, ()),
-        (Integer(2), "Bernoulli", 16, ()),
-        (Integer(256), "Binned", 15, ("bernoulli",)),
-        (Real(), "Gaussian", 9, ("bernoulli", "categorical", "continuous_bernoulli")),
+        (Binary(), "Bernoulli", 15, ("point",)),
+        (Integer(2), "Bernoulli", 15, ("point",)),
+        (Integer(256), "Binned", 14, ("bernoulli", "point")),
+        (Real(), "Gaussian", 8, ("bernoulli", "categorical", "continuous_bernoulli", "point")),
     ],
 )
 def test_likelihoods_fit_kinds(kind: Binary | Integer | Real, default: str, fits: int, refused: tuple[str, ...]) -> None:

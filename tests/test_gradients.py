@@ -11,7 +11,7 @@ from torch.distributions import Independent, MultivariateNormal, Normal
 from vaestro import api
 from vaestro.conditional import Conditional
 from vaestro.core import Seen, replaying, run, scores
-from vaestro.data.schema import Binary
+from vaestro.data.schema import Binary, Real
 from vaestro.errors import UsageError
 from vaestro.families import Bernoulli, Gaussian
 from vaestro.models import VAE, Step, TopDown
@@ -23,6 +23,8 @@ from vaestro.objectives.thermodynamic import log_uniform
 from vaestro.plays import Baseline, Clock, alone, dreg, nvil, piwae, rws, scored, stl, without_path
 from vaestro.plays.score import rescored
 from vaestro.plays.wake_sleep import asleep, awake
+from vaestro.posteriors.base import POSTERIORS, amortised
+from vaestro.posteriors.geometric import Wrapped
 from vaestro.priors import BernoulliPrior, GaussianMixture, StandardNormal, Vamp
 from vaestro.recipes import parse
 from vaestro.testing import LinearGaussian, toy_batch, toy_schema
@@ -317,6 +319,26 @@ def test_one_run_and_two_give_the_same_doubly_reparameterised_gradient(kind):
     loss = dreg_bound(trace, rescored(model, batch, trace))
     assert torch.equal(loss, move.loss)
     same(gradients(loss.sum(), model), gradients(move.loss.sum(), model))
+
+
+@pytest.mark.parametrize("name", [*POSTERIORS, "poincare"])
+def test_every_posterior_follows_the_doubly_reparameterised_gradient(name):
+    """Flows, and normals of the ball, score the noise or the rounding of a draw: its value says nothing of that path."""
+    field = toy_schema(Real(), (PIXELS,))["x"]
+    q = amortised(field, Wrapped(2, 1.0), mlp, (8,)) if name == "poincare" else POSTERIORS[name](field, 2, mlp, (8,))
+    model = VAE(StandardNormal((2,)), q, Conditional(mlp((2,), (PIXELS,), (5,)), Bernoulli()))
+    model = model if name == "poincare" else stir(model, 0.3)
+    batch = {"x": X.expand(6, -1).to(next(model.parameters()).dtype)}
+    if not scores(q(batch["x"])):
+        pytest.skip("it scores no stranger, and the play refuses it")
+    torch.manual_seed(3)
+    (move,) = dreg(4)(nn.ModuleDict({"model": model}), batch, CLOCK)
+    torch.manual_seed(3)
+    trace = model(batch, 4)
+    wanted = gradients(dreg_bound(trace, rescored(model, batch, trace)).sum(), q)
+    found = gradients(move.loss.sum(), q)
+    error = max((f - w).abs().max() for f, w in zip(found, wanted, strict=True)) / max(w.abs().max() for w in wanted)
+    assert error < (1e-4 if name == "poincare" else 1e-10)
 
 
 def test_holding_a_trace_scores_it_as_it_was():

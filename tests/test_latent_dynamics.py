@@ -13,9 +13,9 @@ from vaestro.cli.app import app
 from vaestro.data.schema import Binary, Field
 from vaestro.errors import UsageError
 from vaestro.families.base import is_bound
-from vaestro.priors import StandardNormal, UniformCodes
+from vaestro.priors import FullMixture, StandardNormal, UniformCodes
 from vaestro.priors.diffusion import Chain, Diffused, Diffusion, schedule
-from vaestro.priors.fitted import FITTED, Latents, fit
+from vaestro.priors.fitted import FITTED, Latents, Reshaped, fit
 from vaestro.testing import check_prior
 from vaestro.training.runs import Run
 from vaestro.training.stages import USUAL, Effort, descend, log_density
@@ -191,6 +191,7 @@ def test_a_run_with_a_diffusion_is_used_as_any_other(first, tmp_path):
     told = CliRunner().invoke(app, ["evaluate", str(tmp_path / "new"), "--rows", "20", "--samples", "2"]).stdout
     assert "estimated from below" in " ".join(told.split())
     assert not is_bound(first.model.prior()) and is_bound(new.model.prior())
+    assert is_bound(Reshaped(Diffusion(6, 5, 8, 1), (2, 3)).eval()()) and not is_bound(Reshaped(FullMixture(6, 3), (2, 3))()), "in another shape, too"
 
 
 @pytest.mark.parametrize("call", ["times=0", "width=0", "paths=0"])

@@ -354,7 +354,7 @@ def test_every_verb_takes_a_run_by_its_name(tmp_path: Path) -> None:
     x = vaestro.sample(same, 3)
     assert torch.equal(vaestro.embed(str(same.folder), x), vaestro.embed(same, x))
     assert [latent.label for latent in vaestro.explain("demo", x, most=2).latents] == [latent.label for latent in vaestro.explain([same], x, most=2).latents]
-    vaestro.write_codes(str(tmp_path / "codes.npy"), "demo", x)
+    vaestro.write_codes("demo", str(tmp_path / "codes.npy"), x)
     assert np.load(tmp_path / "codes.npy").shape == (3, 40)
 
 
@@ -372,3 +372,26 @@ def test_a_table_is_not_exported_and_told_so_at_once(tmp_path: Path) -> None:
     run = vaestro.train("vae:latents=2,hidden=8", tmp_path / "t.csv", steps=2, out=tmp_path / "run")
     assert "columns of a table" in fails("export", run.folder, "--onnx", tmp_path / "m.onnx")
     assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_own_modules_are_copied_and_not_changed(tmp_path: Path) -> None:
+    """A trial run of the user's encoder moved the statistics of its batch normalisation."""
+    encoder, decoder = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 6)), nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 4))
+    before = {n: t.clone() for m in (encoder, decoder) for n, t in m.state_dict(prefix=str(id(m))).items()}
+    vaestro.train((encoder, decoder), np.arange(80).reshape(20, 4) % 7 % 2, steps=2, out=tmp_path / "run")
+    assert all(torch.equal(t, before[n]) for m in (encoder, decoder) for n, t in m.state_dict(prefix=str(id(m))).items())
+
+
+def test_own_modules_read_a_gap_as_nought(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=60), "b": rng.normal(size=60), "c": rng.choice(list("xyz"), 60)})
+    frame.loc[::7, ["a", "c"]] = np.nan
+    encoder, decoder = nn.Linear(3, 4), nn.Linear(2, 2 + 2 + 3)
+    run = vaestro.train((encoder, decoder), frame, steps=3, out=tmp_path / "run")
+    assert run.about["skipped"] == 0 and math.isfinite(run.about["validation"])
+    x = torch.tensor([[0.5, math.nan, 1.0], [math.nan, -1.0, math.nan]])
+    with torch.no_grad():
+        read, whole = run.model.posterior(x), run.model.posterior(x.nan_to_num())
+    assert torch.equal(read.mean, whole.mean) and bool(read.mean.isfinite().all())
+    again = vaestro.open_run(tmp_path / "run", (encoder, decoder))
+    assert torch.equal(vaestro.embed(again, x), vaestro.embed(run, x))

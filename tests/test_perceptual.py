@@ -159,7 +159,7 @@ def test_a_perceptual_likelihood_says_that_it_is_no_density(name):
     torch.testing.assert_close(dist.log_prob(x), -family.distance(x, h.sigmoid()))
     assert torch.equal(dist.expand((5, 4, 2)).log_prob(x)[0], dist.log_prob(x))
     torch.testing.assert_close(Perceptual(family.distance, 3.0)(h).log_prob(x), 3 * dist.log_prob(x))
-    with pytest.raises(TypeError, match="whole pictures"):
+    with pytest.raises(UsageError, match="whole pictures"):
         core.partial_log_prob(dist, x, x > 0.5)
     with pytest.raises(UsageError, match="pictures"):
         LIKELIHOODS[name](Field("x", Integer(256), (9,)))

@@ -121,7 +121,7 @@ def test_whole_rows_may_be_unseen_and_parts_of_a_picture_are_refused() -> None:
     trace = recipe.model({"x": Seen(torch.where(rows[:, None, None, None], x, math.nan), rows)}, 2)
     assert trace.log_w.shape == (2, 3) and trace.log_w.isfinite().all()
     assert torch.equal(trace["x"].log_p[:, 1], torch.zeros(2))
-    with pytest.raises(TypeError, match="PixelDistribution cannot score a part of an event"):
+    with pytest.raises(UsageError, match="whole pictures only, not in a part of one; give whole rows"):
         recipe.model({"x": Seen(x, x > 0.5)})
     assert core.normalised.dispatch(type(trace["x"].prior)) is not None and core.normalised(trace["x"].prior)
 
@@ -147,7 +147,7 @@ def test_the_posterior_of_a_tiny_pixel_vae_bounds_its_likelihood() -> None:
         (lambda: Pixels(Point(3), (1, 3, 3)), "independent values that is a density"),
         (lambda: Pixels(Bernoulli(3), (1, 3, 3), 2)(torch.zeros(3, 3, 3)), "context of 2 channels"),
         (lambda: parse("pixel_vae").cook(toy_schema(Real(), (9,))), "in pictures"),
-        (lambda: parse("pixel_vae:likelihood=point").cook(toy_schema(Real())), "density"),
+        (lambda: parse("pixel_vae:likelihood=point").cook(toy_schema(Real())), "squared error is gaussian_fixed"),
         (lambda: parse("pixel_vae").cook(toy_schema(Binary(), (1, 1, 9))), "2x2 pixels or more"),
         (lambda: parse("pixel_vae:kernel=4").cook(toy_schema(Binary())), "odd sides"),
     ],

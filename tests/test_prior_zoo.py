@@ -20,6 +20,7 @@ from vaestro.networks import mlp
 from vaestro.plays import Clock, pretrained
 from vaestro.plays.pretraining import follow, spread_out
 from vaestro.priors import PRIORS, Autoregressive, DiagonalMixture, Exemplar, FullMixture, GaussianMixture, LeaveOneOut, Vamp, responsibilities
+from vaestro.priors.fitted import Reshaped
 from vaestro.priors.mixtures import COVARIANCES, Covariance
 from vaestro.recipes import parse
 from vaestro.testing import toy_batch, toy_schema
@@ -180,6 +181,8 @@ def test_clusters_are_those_of_bayes_rule(kind: type[GaussianMixture] | type[Ful
     z = torch.randn(2, 5, 2, dtype=torch.float64)
     joint = torch.stack([prior.logits.log_softmax(0)[k] + gaussian(z, prior.loc[k], 1 + 1e-4) for k in range(3)], -1)
     torch.testing.assert_close(responsibilities(prior(), z), joint.exp() / joint.exp().sum(-1, keepdim=True), rtol=1e-3, atol=1e-4)
+    reshaped = Reshaped(prior, (1, 2))
+    torch.testing.assert_close(responsibilities(reshaped(), z.unsqueeze(-2)), responsibilities(prior(), z))
     with pytest.raises(UsageError, match="no clusters; train vade"):
         responsibilities(Independent(Normal(torch.zeros(2), 1.0), 1), z)
 

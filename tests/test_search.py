@@ -2,14 +2,17 @@
 
 import json
 import math
+import re
 import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pytest
 import torch
+from annotated_types import Gt, Le
 from typer.testing import CliRunner
 
 from vaestro.cli.app import app
@@ -17,7 +20,8 @@ from vaestro.cli.searching import seconds
 from vaestro.data import load
 from vaestro.data.store import Dataset
 from vaestro.errors import UsageError, VaestroError
-from vaestro.recipes import RECIPES, parse
+from vaestro.recipes import RECIPES, files, parse
+from vaestro.recipes.calls import call_of
 from vaestro.training.budget import Budget
 from vaestro.uses.search import attempt as attempts
 from vaestro.uses.search import halving as searches
@@ -58,6 +62,16 @@ def test_every_range_holds_the_default_and_legal_values(name):
         assert value in ends if isinstance(r, OneOf) else ends[0] <= value <= ends[1]
         for end in ends:
             merged(call, {key: end})  # a call checks types and bounds
+
+
+def test_a_recipe_without_bounds_has_ranges_of_whole_numbers_from_one():
+    """As docs/own.md writes recipes: the annotation is a bare type, or bounds a number on one side alone."""
+
+    def mine(schema, latents: int = 6, words: str = "", width: Annotated[int, Le(20)] = 5, most: Annotated[int, Gt(2.5)] = 4):
+        return RECIPES["vae"].build(schema, latents=latents)
+
+    found = ranges(call_of(mine, {}), SCHEMA, ["latents", "width", "most"])
+    assert found == {"latents": Whole(1, 24), "width": Whole(1, 20), "most": Whole(3, 32)}
 
 
 def test_what_cannot_be_searched_is_refused_in_words():
@@ -234,3 +248,30 @@ def test_the_command(tmp_path, monkeypatch):
     both = CliRunner().invoke(app, ["search", "vae", "digits-dynamic", "--steps", "9", "--budget", "9s"])
     assert both.exit_code == 2
     assert "give only one of them" in both.output
+
+
+OWN = """
+import vaestro
+from vaestro.recipes import RECIPES
+@vaestro.recipe
+def mine_to_search(schema, latents: int = 3):
+    return RECIPES["vae"].build(schema, latents=latents, hidden=(8,))
+"""
+
+
+def test_scores_of_an_own_file_are_those_of_the_file_as_it_is(tmp_path, monkeypatch):
+    """A changed file is another search, and the next command names the file."""
+    monkeypatch.setattr(searches, "done_by", World(0.5))
+    monkeypatch.setattr(RECIPES, "_parts", dict(RECIPES._parts))
+    monkeypatch.setattr(files, "_BROUGHT", {})
+    file = tmp_path / "my models.py"
+    file.write_text(OWN)
+    asked = ["search", "mine_to_search", "digits-dynamic", "--steps", str(UNITS), "--over", "learning_rate", "--from", str(file), "--out", str(tmp_path / "s")]
+    out = CliRunner().invoke(app, asked)
+    assert out.exit_code == 0, out.output
+    assert re.search(f"Next:    vaestro train mine_to_search:learning_rate=[0-9.]+ digits-dynamic --from '{file}'\n", out.output)
+    assert CliRunner().invoke(app, asked).exit_code == 0  # the same file goes on
+    file.write_text(OWN + "# mended\n")
+    again = CliRunner().invoke(app, asked)
+    assert again.exit_code == 2
+    assert "holds another search (own file is '" in again.output

@@ -18,7 +18,7 @@ from vaestro.priors import UniformOneHot
 from vaestro.recipes import RECIPES, parse
 from vaestro.testing import toy_batch, toy_schema
 
-WHOLE = {"pixel_vae": TypeError, "perceptual_vae": UsageError}  # what refuses rows in part, for it scores whole pictures only
+WHOLE = ("pixel_vae", "perceptual_vae")  # what refuses rows in part, for it scores whole pictures only
 
 
 def play_of(name, x):
@@ -42,7 +42,7 @@ def test_no_play_reads_what_was_not_seen(name):
         return hide
 
     if name in WHOLE:
-        with pytest.raises(WHOLE[name]):
+        with pytest.raises(UsageError, match="whole pictures"):
             play_of(name, holes(1.0))
         return
     for a, b in zip(play_of(name, holes(torch.nan)), play_of(name, holes(1.0)), strict=True):

@@ -2,6 +2,8 @@
 
 import datetime as dt
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,10 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+import vaestro
 from vaestro.cli.app import app
 from vaestro.data import from_table, load, open_dataset, prepare_table
+from vaestro.data.prepare.frames import frame_of
 from vaestro.data.prepare.tables import cards, declared, packed, rows_of_table, unpacked
 from vaestro.data.schema import Aside, Counted, Dated, Measured, Named, Ordered, Positive, Schema, Table
 from vaestro.errors import UsageError, VaestroError
@@ -265,3 +269,95 @@ def test_a_lazy_frame_is_told_to_collect() -> None:
     for ask in (load, from_table):
         with pytest.raises(UsageError, match=r"lazy frame has no rows before it is collected; call its \.collect\(\)"):
             ask(frame().lazy())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "columns"),
+    [
+        (
+            "t.csv",
+            '"Name, Vorname";"Ort, PLZ"\n"Muster, Max";"Bonn, 53111"\n"Doe, Jo";"Graz, 8010"\n',
+            {"Name, Vorname": "Muster, Max", "Ort, PLZ": "Bonn, 53111"},
+        ),
+        (
+            "t.csv",
+            '"Name, Vorname";"Ort, PLZ";alter\n"Muster, Max";"Bonn, 53111";33\n',
+            {"Name, Vorname": "Muster, Max", "Ort, PLZ": "Bonn, 53111", "alter": "33"},
+        ),
+        ("t.csv", '"size; cm; x",age\n1.5,33\n', {"size; cm; x": "1.5", "age": "33"}),
+        ("t.csv", "Groesse (m, cm);alter\n1.82;33\n", {"Groesse (m, cm)": "1.82", "alter": "33"}),
+        ("t.csv", "Groesse (m, cm);alter\n1,82;33\n1,7;4\n", {"Groesse (m, cm)": "1.82", "alter": "33"}),
+        ("t.csv", "a|b, c, d\n1|2\n", {"a": "1", "b, c, d": "2"}),
+        ("t.csv", '"a, b"\n1\n2\n', {"a, b": "1"}),
+        ("t.tsv", "Temp, C\tDruck, hPa\n0.5\t1013.2\n", {"Temp, C": "0.5", "Druck, hPa": "1013.2"}),
+        ("t.tsv", "Temp, max, C\tx\n0,5\t1,25\n", {"Temp, max, C": "0,5", "x": "1,25"}),
+        ("t.tsv", "Temp, C\n0.5\n", {"Temp, C": "0.5"}),
+        ("t.tsv", "a,b\n0.5,1\n", {"a": "0.5", "b": "1"}),
+    ],
+)
+def test_the_delimiter_is_the_one_that_the_rows_agree_in(name: str, text: str, columns: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    assert frame_of(tmp_path / name).row(0, named=True) == columns
+
+
+def test_points_are_no_thousands_where_a_value_starts_with_nought(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    dose = [f"{v:.3f}" for v in rng.uniform(0, 3, 60)]
+    (tmp_path / "t.csv").write_text("code;dose;big\n" + "".join(f"{i % 9},{i % 7};{d};{i % 50 + 1}.234,5\n" for i, d in enumerate(dose)))
+    read = frame_of(tmp_path / "t.csv")
+    assert read["dose"].to_list() == dose and read["code"][3] == "3.3" and read["big"][0] == "1234.5"
+    table = from_table(tmp_path / "t.csv").schema["x"].kind
+    assert isinstance(table, Table) and isinstance(table["dose"], Measured)
+
+
+def test_whole_numbers_beyond_two_to_the_63(tmp_path: Path) -> None:
+    top, rng = 2**63, np.random.default_rng(0)
+    frame = pl.DataFrame({
+        "two": pl.Series([top + 1 + i % 2 for i in range(60)], dtype=pl.UInt64), "five": pl.Series([top + 2**12 * (i % 5) for i in range(60)], dtype=pl.UInt64),
+        "one": pl.Series([top + 5] * 60, dtype=pl.UInt64), "b": rng.normal(size=60),
+    })  # fmt: skip
+    frame.write_parquet(tmp_path / "t.parquet")
+    frame.write_csv(tmp_path / "t.csv")
+    for path in (tmp_path / "t.parquet", tmp_path / "t.csv"):
+        made = from_table(path, {"two": "category"})
+        table = made.schema["x"].kind
+        assert isinstance(table, Table) and isinstance(table["two"], Named) and isinstance(table["five"], Ordered)
+        back = unpacked(table, packed(table, frame))
+        assert all(back[name].dtype == pl.UInt64 and back[name].to_list() == frame[name].to_list() for name in ("two", "five", "one"))
+        assert cards(made)[0].extent == f"{top + 1}, {top + 2}"
+        with pytest.raises(UsageError, match=f"column 'two' has no category '{top + 3}'"):
+            packed(table, frame.with_columns(two=pl.lit(top + 3, pl.UInt64)))
+
+
+def test_words_that_look_like_numbers_without_end_are_words() -> None:
+    table = from_table({"v": np.random.default_rng(0).normal(size=60), "code": ["12e4567890123456789012345", "1", "b"] * 20}).schema["x"].kind
+    assert isinstance(table, Table)
+    assert packed(table, pl.DataFrame({"v": [0.0, 0.0], "code": ["12e4567890123456789012345", "1.0"]}))[:, 1].tolist() == [1, 0]
+
+
+def test_a_cache_that_was_cleared_says_how_declared_columns_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAESTRO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    frame().write_csv("t.csv")
+    run = ["evaluate", "run", "--rows", "5", "--samples", "2"]
+    say = ["t.csv", "--columns", "amount=real"]
+    assert CliRunner().invoke(app, ["train", "vae:latents=2,hidden=8", *say, "--steps", "1", "--out", "run"]).exit_code == 0
+    shutil.rmtree(tmp_path / "cache")
+    done = CliRunner().invoke(app, run)
+    told = " ".join(done.output.split())
+    assert done.exit_code == 2 and "the cache no longer holds table-t-" in told and "`vaestro data show FILE --columns NAME=KIND`" in told
+    assert vaestro.open_run("run", data=prepare_table("t.csv", {"amount": "real"}, out="own")).held is not None
+    assert CliRunner().invoke(app, ["data", "show", *say]).exit_code == 0
+    done = CliRunner().invoke(app, run)
+    assert done.exit_code == 0, done.output
+
+
+def test_a_file_whose_name_is_no_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAESTRO_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / os.fsdecode(b"caf\xe9.csv")
+    frame().write_csv(tmp_path / "t.csv")
+    (tmp_path / "t.csv").rename(path)
+    data = load(path)
+    with pytest.raises(UsageError, match=r"caf\\xe9.csv holds bytes that are no UTF-8, by which no run can name its data"):
+        vaestro.train("vae:hidden=8", path, steps=1, out=tmp_path / "run")
+    assert data.name == "caf\\xe9" and data.report.rule.startswith("The rows of caf\\xe9.csv. ") and str(data.folder).encode()

@@ -8,9 +8,11 @@ from typing import Any
 
 from vaestro.core import Model
 from vaestro.data import SOURCES, Dataset, load
+from vaestro.data.cache import shown
 from vaestro.errors import UsageError
 from vaestro.recipes import Call, call_of, parse
 from vaestro.recipes.own import from_model, from_modules
+from vaestro.seeds import seed_of
 from vaestro.training import runs
 from vaestro.training.budget import Budget
 from vaestro.training.compiling import require_compiler
@@ -55,28 +57,33 @@ def budget(seconds: float | None = None, steps: int | None = None) -> Budget:
 
 def plan(recipe: Any, data: Any, budget: Budget, seed: int = 0, device: str | None = None, compile: bool = False) -> Plan:
     """What is trained, on what and for how long; raises UsageError on anything misspelt, out of range or that does not fit."""
-    call, dataset = to_call(recipe), load(data)
-    call.cook(dataset.schema, seed)  # whatever does not fit is told before a folder is made
+    call, dataset, place = to_call(recipe), load(data), choose(device)
+    call.cook(dataset.schema, seed_of(seed))  # whatever does not fit is told before a folder is made
     if compile:
-        require_compiler(choose(device))
+        require_compiler(place)
     return Plan(call, dataset, budget, seed, device, compile)
 
 
 @singledispatch
 def source_of(data: Any) -> str:
-    """Where data can be had again, for `run.json`: the name or the whole path; nothing for arrays."""
+    """Where data can be had again, for `run.json`: the name or the whole path; nothing for arrays. Raises UsageError for a path that is no UTF-8."""
     return ""
 
 
 @source_of.register
 def _(data: Dataset) -> str:
-    return str(data.folder.resolve()) if data.folder is not None else ""
+    return source_of(data.folder.resolve()) if data.folder is not None else ""
 
 
 @source_of.register(str)
 @source_of.register(Path)
 def _(data: str | Path) -> str:
-    return str(data) if str(data) in SOURCES else str(Path(data).expanduser().resolve())
+    if str(data) in SOURCES:
+        return str(data)
+    path = str(Path(data).expanduser().resolve())
+    if shown(path) != path:
+        raise UsageError(f"the path {shown(path)} holds bytes that are no UTF-8, by which no run can name its data; rename that file or folder")
+    return path
 
 
 def train(  # noqa: PLR0913 (the options of a verb, each by its name)

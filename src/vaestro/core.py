@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, kl_divergence
 
+from vaestro.errors import UsageError
+
 Shape: TypeAlias = tuple[int, ...]
 
 
@@ -187,14 +189,14 @@ def observe(part: nn.Module, trace: Trace) -> None:
 
 @singledispatch
 def partial_log_prob(dist: Distribution, value: Tensor, mask: Tensor) -> Tensor:
-    """log p of the entries of `value` where `mask` is true, the others integrated out. Open."""
-    raise TypeError(f"{type(dist).__name__} cannot score a part of an event; give whole rows, or say how with @partial_log_prob.register")
+    """log p of the entries of `value` where `mask` is true, the others integrated out. Open; raises UsageError for what scores whole events only."""
+    raise UsageError(f"{type(dist).__name__} cannot score a part of an event; give whole rows, or say how with @partial_log_prob.register")
 
 
 @partial_log_prob.register
 def _(dist: Independent, value: Tensor, mask: Tensor) -> Tensor:  # type: ignore[type-arg]
     if dist.base_dist.event_shape:
-        raise TypeError(f"{type(dist.base_dist).__name__} cannot score a part of an event; give whole rows")
+        raise UsageError(f"{type(dist.base_dist).__name__} cannot score a part of an event; give whole rows")
     each = torch.where(mask, dist.base_dist.log_prob(value), 0.0)  # `value` is legal everywhere: unseen entries were drawn
     return each.flatten(-dist.reinterpreted_batch_ndims).sum(-1)
 

@@ -27,9 +27,10 @@ class Caveat(UserWarning):
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """'; did you mean ...?' for a near miss among `options`, else the list of them, or the first of many."""
+    """'; did you mean ...?' for a near miss among `options`, whatever its case, else the list of them, or the first of many."""
     names = sorted(options)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    alike = difflib.get_close_matches(name.lower(), {n.lower() for n in names}, n=3, cutoff=0.5)
+    near = [n for low in alike for n in names if n.lower() == low]
     if near:
         return f"; did you mean {' or '.join(near)}?"
     if len(names) > MANY:

@@ -12,7 +12,7 @@ from vaestro.arena import result as results
 from vaestro.arena.challenge import Published, Rules
 from vaestro.arena.folder import Arena, open_arena
 from vaestro.arena.removal import removed
-from vaestro.arena.result import Cell, Result
+from vaestro.arena.result import LARGEST, Cell, Result
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation import intervals
 from vaestro.evaluation.metrics import METRICS, Direction
@@ -21,7 +21,6 @@ from vaestro.training.files import write_json
 FORMAT = 1
 DIGITS = 6  # significant ones in the JSON, so that another machine's rounding does not show
 State = Literal["ranked", "unranked", "disqualified", "incomplete", "failed"]
-LARGEST = 1e100  # of a row's score, whose square is still a number
 ORDER: tuple[State, ...] = ("ranked", "unranked", "disqualified", "incomplete", "failed")
 
 
@@ -141,7 +140,7 @@ def load(arena: Arena, path: Path) -> Entry:
         wrong = _unlike(name, cell) or (_forged(cell, rows[name]) if cell.per_row else "")
         if wrong:
             raise VaestroError(f"{path}: {wrong}; delete it and run the challenge again")
-    return Entry(found, rows)
+    return Entry(found, {n: r for n, r in rows.items() if n in found.metrics and found.metrics[n].per_row})
 
 
 def _unlike(name: str, cell: Cell) -> str:
@@ -173,7 +172,9 @@ def make(rules: Rules, tier: str, entries: Sequence[Entry], out: Mapping[str, st
     settings = rules.tier(tier)
     if not entries:
         raise UsageError(f"there are no results of challenge {rules.name!r}, tier {tier!r} yet; run it first")
-    groups = grouped(entries, settings.seeds, rules.headline.metric)
+    groups = grouped(entries, settings.seeds)
+    standing = [e for e in entries if e.result.call not in out]
+    _require_same_rows(standing, rules.headline.metric)
     complete = {call: runs for call, runs in groups.items() if call not in out and _complete(runs, settings.seeds, rules.headline.metric)}
     found = _ranks(list(complete.values()), rules.headline.metric)
     places = {call: (int(found.rank[i]), int(found.low[i]), int(found.high[i])) for i, call in enumerate(complete)} if found else {}
@@ -185,7 +186,7 @@ def make(rules: Rules, tier: str, entries: Sequence[Entry], out: Mapping[str, st
     better = tuple((calls[i], calls[j]) for i, j in zip(*np.nonzero(found.better), strict=True)) if found else ()
     smallest = found.detectable if found and math.isfinite(found.detectable) else None
     columns = tuple(_column(name, entries) for name in names)
-    rows = max((len(r) for e in entries for r in e.rows.values()), default=settings.rows)
+    rows = max((len(r) for e in standing for r in e.rows.values()), default=settings.rows)
     return Board(
         rules.name, rules.version, rules.title, tier, settings.label, rules.headline.metric, rules.headline.rule, rows,
         len(settings.seeds) < intervals.SEEDS_FOR_A_RECIPE, smallest, columns, tuple(lines), tuple(sorted(better)), rules.published,
@@ -199,10 +200,9 @@ def _column(name: str, entries: Sequence[Entry]) -> Column:
     return Column(m.name, m.title, m.unit, m.direction.value, " | ".join(held) or m.protocol)
 
 
-def grouped(entries: Sequence[Entry], seeds: Sequence[int], metric: str) -> dict[str, list[Entry]]:
-    """The runs of each call, by seed; raises VaestroError for two of one seed, a foreign seed, or runs whose `metric` was scored on unlike numbers of rows."""
+def grouped(entries: Sequence[Entry], seeds: Sequence[int]) -> dict[str, list[Entry]]:
+    """The runs of each call, by seed; raises VaestroError for two of one seed, or a foreign seed."""
     groups: dict[str, dict[int, Entry]] = {}
-    sizes: dict[int, str] = {}
     for entry in sorted(entries, key=lambda e: (e.result.call, e.result.seed, e.result.id)):
         found = entry.result
         if found.seed not in seeds:
@@ -211,12 +211,15 @@ def grouped(entries: Sequence[Entry], seeds: Sequence[int], metric: str) -> dict
             first = groups[found.call][found.seed].result.id
             raise VaestroError(f"{found.call!r} with seed {found.seed} has two results ({first} and {found.id}); keep one of them")
         groups[found.call][found.seed] = entry
-        if metric in entry.rows:  # others may look at fewer rows, of some models at fewer than of others
-            sizes[len(entry.rows[metric])] = found.id
+    return {call: list(runs.values()) for call, runs in groups.items()}
+
+
+def _require_same_rows(entries: Sequence[Entry], metric: str) -> None:
+    """Raises VaestroError for runs whose `metric` was scored on unlike numbers of rows; others may look at fewer of some models than of others."""
+    sizes = {len(e.rows[metric]): e.result.id for e in entries if metric in e.rows}
     if len(sizes) > 1:
         names, numbers = " and ".join(sorted(sizes.values())[:2]), ", ".join(map(str, sorted(sizes)))
-        raise VaestroError(f"results {names} were scored on unlike numbers of rows ({numbers}); score them on the same rows")
-    return {call: list(runs.values()) for call, runs in groups.items()}
+        raise VaestroError(f"results {names} were scored on unlike numbers of rows ({numbers}); score them on the same rows, or disqualify one")
 
 
 def _done(runs: Sequence[Entry]) -> list[Entry]:
@@ -274,8 +277,9 @@ def _line(call: str, runs: Sequence[Entry], names: Sequence[str], seeds: int, pl
 
 
 def _value(name: str, held: Sequence[tuple[Entry, Cell]]) -> Value:
-    """The mean over seeds with its interval: crossed with rows where there are rows."""
-    if all(c.per_row and len(e.rows[name]) > 1 for e, c in held):
+    """The mean over seeds with its interval: crossed with rows where there are rows, and as many of them for every seed."""
+    sizes = {len(e.rows[name]) if c.per_row else 0 for e, c in held}
+    if len(sizes) == 1 and min(sizes) > 1:
         found = intervals.of_recipe(np.array([e.rows[name] for e, _ in held]))
     elif all(c.error is not None for _, c in held):
         found = intervals.of_values(np.array([c.value for _, c in held]), np.array([c.error for _, c in held]))

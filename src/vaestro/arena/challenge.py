@@ -47,7 +47,7 @@ class Tier(Part):
     """How much each run may use, and how it is scored."""
 
     label: str
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**64)], ...], Field(min_length=1)]
     rows: Whole  # test rows that are scored, fixed
     samples: Whole  # importance samples a row
     seconds: Annotated[float, Field(gt=0)] | None = None
@@ -148,6 +148,12 @@ class Challenge:
     rules: Rules
     file: Path
     where: str
+
+    @property
+    def source(self) -> str:
+        """Where its data are, as a command names them: the name of a data set, or a path in the challenge's own folder."""
+        source, place = self.rules.data.source, Path(self.where)
+        return source if source in SOURCES else str((place.parent if place.is_file() else place) / source)
 
     def open_data(self) -> Dataset:
         """The data, their hash compared; raises VaestroError where they are not to be had or have changed."""

@@ -60,7 +60,7 @@ def _looked(what: str, look: Callable[[], object]) -> Check:
     try:
         look()
     except VaestroError as error:
-        return Check(what, str(error))
+        return Check(what, results.printable(str(error)))
     return Check(what)
 
 

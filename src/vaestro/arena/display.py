@@ -16,7 +16,7 @@ from rich.text import Text
 
 from vaestro.arena.engine import Standing
 from vaestro.arena.entry import Job
-from vaestro.arena.result import read
+from vaestro.arena.result import printable, read
 from vaestro.arena.words import number
 
 TAIL = 4096  # bytes from the end of a log, enough for its last lines
@@ -118,7 +118,7 @@ def outcome(job: Job) -> str:
         return ""
     found = read(job.result)
     if found.status == "failed":
-        return f": {found.reason}"
+        return f": {printable(found.reason)}"
     name, value = next(((n, c) for n, c in found.metrics.items()), ("", None))
     return "" if value is None else f": {name} {number(value.value)} {value.unit}"
 

@@ -104,8 +104,8 @@ class Local:
             stopped = status < 0 or status == STOPPED
             if stopped and self.deaths[job.id] < PATIENCE:
                 return False
-            times = f"was ended by signal {-status} {PATIENCE} times, perhaps for lack of memory" if stopped else f"ended with status {status}"
-            failed(job, f"its process {times}{last_words(job.log)}")
+            often = f"was told to stop {PATIENCE} times" if status == STOPPED else f"was ended by signal {-status} {PATIENCE} times, perhaps for lack of memory"
+            failed(job, f"its process {often if stopped else f'ended with status {status}'}{last_words(job.log)}")
         _tidy(job)
         standing.finish(job)
         return True

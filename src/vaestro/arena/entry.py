@@ -89,11 +89,13 @@ def identity(call: str, seed: int, challenge: Challenge, tier: str) -> str:
 def entrants(calls: Iterable[str], enter: Iterable[str]) -> list[Entrant]:
     """The calls of the book and those of the user's files, each once.
 
-    `enter` are texts such as `my_models.py:mine` or `my_models.py:mine:latents=8`. Raises UsageError on a call given twice.
+    `enter` are texts such as `my_models.py:mine` or `my_models.py:mine:latents=8`. Raises UsageError on a call given twice or that cannot be printed.
     """
     found = [Entrant(parse(text)) for text in calls] + [own_entrant(text) for text in enter]
     texts = [str(e.call) for e in found]
     for text in texts:
+        if not text.isprintable():
+            raise UsageError(f"the call {text!r} cannot be printed; leave its odd characters out")
         if texts.count(text) > 1:
             raise UsageError(f"{text!r} is entered twice; name each entrant once")
     if not found:

@@ -35,7 +35,7 @@ def new(data: Any, out: Path | str | None = None, name: str | None = None) -> Ch
     The folder appears only when it is whole. Raises UsageError for data that are none, fewer than two test rows, or a folder that is taken.
     """
     dataset = load(data)
-    title = name or _slug(Path(str(data)).stem if isinstance(data, str | Path) else dataset.schema.name)
+    title = (name or _slug(Path(str(data)).stem if isinstance(data, str | Path) else dataset.schema.name)).encode(errors="replace").decode()
     folder = Path(out) if out is not None else Path(f"{title}-challenge")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists already; name another folder with --out, or delete it first")
@@ -47,6 +47,7 @@ def new(data: Any, out: Path | str | None = None, name: str | None = None) -> Ch
         temporary.mkdir(parents=True)
         held = dataset if named else save(replace(dataset, schema=replace(dataset.schema, name=title)), temporary / "data")
         (temporary / FILE).write_text(rules(title, held, str(data) if named else "data"), encoding="utf-8")
+        load_challenge(temporary)  # what cannot be read again must not stay
         temporary.replace(folder)
     except OSError as error:
         raise VaestroError(f"{folder} could not be written ({error.strerror or error}); free some space or choose another folder with --out") from None
@@ -112,5 +113,5 @@ def _tier(seconds: int, seeds: Sequence[int], rows: int, samples: int) -> dict[s
 
 
 def _lines(values: dict[str, Any]) -> str:
-    """Keys and values as TOML, whose strings, numbers and lists are written as JSON writes them."""
-    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+    """Keys and values as TOML, whose strings, numbers and lists are written as JSON writes them, but for one character that TOML wants escaped."""
+    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items()).replace("\x7f", "\\u007f")

@@ -1,5 +1,6 @@
 """The parts of the report's page."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -73,7 +74,7 @@ def _cell(line: Line, name: str, best: bool) -> str:
 
 def anchor(line: Line) -> str:
     """The place of an entry in the page."""
-    return f"entry-{line.ids[0]}"
+    return escape(f"entry-{line.ids[0]}")
 
 
 def plain(made: Board, entries: Sequence[Entry]) -> str:
@@ -128,15 +129,15 @@ def facts(arena: Arena, own: Sequence[Result]) -> str:
     """What the entry is, its paper, its formula, and the command that made it."""
     first = own[0]
     done = [r for r in own if r.status == "done"]
-    source = f" --from {first.own.file}" if first.own else ""
+    source = ["--from", first.own.file] if first.own else []
     formula = f'<span class="formula">{escape(first.recipe.formula)}</span>' if first.recipe.formula else ""
     rows = [("paper", escape(first.recipe.paper)), ("formula", formula), ("published", escape(first.recipe.published))]
     rows.append(("keywords", escape(", ".join(f"{k}={v}" for k, v in (done or own)[0].keywords.items()))))
     rows += [("own file", f"<code>{escape(first.own.file)}:{escape(first.own.function)}</code> (sha256 {first.own.sha256[:12]})")] if first.own else []
     rows.append(("runs", escape("; ".join(_run(r) for r in done))))
     if done:
-        again = f"vaestro train '{first.call}' {arena.challenge.rules.data.source} --steps {done[0].steps or 1} --seed {done[0].seed}{source}"
-        rows.append(("make again", f"<code>{escape(again)}</code>"))
+        again = ["vaestro", "train", first.call, arena.challenge.source, "--steps", str(done[0].steps or 1), "--seed", str(done[0].seed), *source]
+        rows.append(("make again", f"<code>{escape(shlex.join(again))}</code>"))
     return "<dl>" + "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in rows if text) + "</dl>"
 
 

@@ -17,7 +17,6 @@ from vaestro.arena.entry import RUNS, Own, file_sha256, register
 from vaestro.arena.folder import Arena, named, open_arena
 from vaestro.arena.result import Cell, Result
 from vaestro.arena.scoring import score
-from vaestro.data.sources import SOURCES
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.intervals import JACKKNIFE_DF, LEVEL
 from vaestro.evaluation.metrics import METRICS
@@ -136,12 +135,12 @@ def _budget(arena: Arena, result: Result) -> Budget:
 
 def _trained(plan: Plan, folder: Path, challenge: Challenge) -> Run:
     """The run trained again, telling how far it is."""
-    total, source = plan.budget.steps or 1, challenge.rules.data.source
+    total = plan.budget.steps or 1
 
     def watch(line: Line) -> None:
         tell(f"replaying {plan.call}, seed {plan.seed}", min(float(line.get("step", 0)) / total, 1.0))
 
-    return runs.train(plan, folder, source=source if source in SOURCES else str(challenge.file.parent / source), watch=watch)
+    return runs.train(plan, folder, source=challenge.source, watch=watch)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from vaestro.arena import result as results
 from vaestro.arena.challenge import Challenge, load_challenge
 from vaestro.arena.display import Display, shown
 from vaestro.arena.engine import Engine, Local, Standing
-from vaestro.arena.entry import Entrant, Job, entrants
+from vaestro.arena.entry import Entrant, Job, Own, entrants
 from vaestro.arena.folder import Arena, open_arena, start
 from vaestro.arena.result import Result
 from vaestro.errors import UsageError, VaestroError
@@ -92,6 +92,7 @@ def compete(arena: Arena, who: Sequence[Entrant], engine: Engine, display: Displ
 
 def has_result(job: Job, metrics: Sequence[str]) -> bool:
     """Whether a job has its result; what an older version of the user's file left is dropped, and what lacks a metric is let go of to be scored again."""
+    require_its_file(job)
     if not job.result.is_file():
         return False
     old = results.read(job.result)
@@ -103,6 +104,25 @@ def has_result(job: Job, metrics: Sequence[str]) -> bool:
         job.result.unlink()  # the run stays, and a process that is stopped meanwhile loses nothing that cannot be scored again
         return False
     return True
+
+
+def require_its_file(job: Job) -> None:
+    """Raises UsageError where the runs under a job's name come from another file of the user's: neither takes the place of the other."""
+    old = None if job.own is None else _made_by(job)
+    if job.own is None or old is None or old.sha256 == job.own.sha256:
+        return
+    before, now = Path(old.file), Path(job.own.file)
+    if (before.resolve() != now.resolve()) if before.is_absolute() else (before.name != now.name):
+        raise UsageError(f"{job.folder} has runs of {job.call!r} from {before}, not from {now}; rename the function, or choose another folder with --out")
+
+
+def _made_by(job: Job) -> Own | None:
+    """The user's file that a job's runs come from: a run has its path, a result its name."""
+    try:
+        return Own(**read_about(job.run_folder)["arena"]["own"])
+    except (VaestroError, KeyError, TypeError):  # there is no run, or it does not say
+        old = results.read(job.result).own if job.result.is_file() else None
+    return None if old is None else Own(old.file, old.function, old.sha256)
 
 
 def kept(job: Job, result: Result) -> bool:

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vaestro.arena.board import Board, Line
+from vaestro.arena.result import printable
 from vaestro.arena.words import cell, headline, many, place, smallest
 
 MOST = 7  # columns; the rest stand in the report and in the JSON
@@ -27,7 +28,7 @@ def render(board: Board, width: int = 120) -> str:
         console.print("\nPublished, under other protocols, not ranked:")
         for row in board.published:
             console.print(f"  {row.value:g} {row.unit}  {row.name} ({row.protocol}; {row.source})")
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+    return printable("\n".join(line.rstrip() for line in file.getvalue().splitlines())) + "\n"
 
 
 def _table(board: Board) -> Table:

@@ -5,17 +5,19 @@ import math
 from vaestro.arena.board import Board, Line, Value
 from vaestro.evaluation.metrics import METRICS
 
+PLAIN, DECIMALS, DIGITS = 1e9, 6, 7  # numbers below this with so many decimals are written out; others as powers of ten, with so many digits at most
 DESCRIBING = ("kl", "bound_gap", "effective_samples", "mutual_information", "active_units", "steps", "seconds")  # less or more of these is no merit by itself
 
 
 def number(value: float, half: float | None = None) -> str:
-    """A value to the digits that its half-interval supports (two of them), else to four."""
-    if half is not None and half > 0:
-        decimals = min(max(0, 1 - math.floor(math.log10(half))), 4)
-        return f"{value:,.{decimals}f}"
-    if value == int(value) or abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.4g}"
+    """A value to the digits that its half-interval supports (two of them), else to four; as a power of ten what would take too much room."""
+    if half is None or not 0 < half < math.inf or not math.isfinite(value):
+        whole = abs(value) < PLAIN and (value == int(value) or abs(value) >= 1000)
+        return f"{value:,.0f}" if whole else f"{value:.4g}"
+    decimals = 1 - math.floor(math.log10(half))
+    if value == 0 or (abs(value) < PLAIN and decimals <= DECIMALS):
+        return f"{value:,.{min(max(0, decimals), DECIMALS)}f}"
+    return f"{value:.{min(max(0, math.floor(math.log10(abs(value))) + decimals), DIGITS - 1)}e}"
 
 
 def half(value: Value) -> float | None:

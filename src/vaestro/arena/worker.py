@@ -10,9 +10,8 @@ import torch
 from vaestro.arena import result as results
 from vaestro.arena.challenge import Challenge, Tier
 from vaestro.arena.entry import FEATURES, RESULTS, Job, call_of_job, challenge_of_job
-from vaestro.arena.result import About, Paper, Result, Source, cells
+from vaestro.arena.result import About, Paper, Result, Source, cells, printable
 from vaestro.arena.scoring import score, speed
-from vaestro.data.sources import SOURCES
 from vaestro.errors import VaestroError
 from vaestro.recipes import RECIPES
 from vaestro.recipes.book import Entry
@@ -34,7 +33,7 @@ def do(job: Job) -> Result:
         return failed(job, str(error))
     except Exception as error:  # an entrant's code may raise anything, and the others must go on
         job.log.parent.mkdir(parents=True, exist_ok=True)
-        job.log.write_text(traceback.format_exc(), encoding="utf-8")
+        job.log.write_text(printable(traceback.format_exc()), encoding="utf-8")
         first = (str(error).strip().splitlines() or ["no words"])[0]
         return failed(job, f"{type(error).__name__}: {first} (the trace stands in {job.log.parent.name}/{job.log.name})")
 
@@ -80,9 +79,7 @@ def trained(job: Job, plan: Plan, challenge: Challenge) -> Run:
         vanish(folder)
         about = None
     if about is None:
-        source = challenge.rules.data.source
-        where = source if source in SOURCES else str(challenge.file.parent / source)
-        return runs.train(plan, folder, source=where, more={"arena": job.to_json()})
+        return runs.train(plan, folder, source=challenge.source, more={"arena": job.to_json()})
     require_its_own(about, plan, folder)
     if about["status"] == "done":
         return runs.open_run(folder, plan.call)
@@ -114,7 +111,7 @@ def _paper(entry: Entry) -> Paper:
 
 def failed(job: Job, reason: str) -> Result:
     """The result of a job that broke."""
-    result = blank(job, challenge_of_job(job)).model_copy(update={"reason": reason})
+    result = blank(job, challenge_of_job(job)).model_copy(update={"reason": printable(reason)})
     return results.write(Path(job.folder) / RESULTS, result, {}, {})
 
 

@@ -1,6 +1,7 @@
 """A search at the terminal: its budget in words, a bar while it goes on, the table and the best call."""
 
 import re
+import shlex
 from pathlib import Path
 
 import typer
@@ -46,10 +47,10 @@ def run_search(
     if as_json:
         print_json(found.to_json())
     else:
-        show(found, data)
+        show(found, data, own)
 
 
-def show(found: Found, data: str) -> None:
+def show(found: Found, data: str, own: Path | None) -> None:
     """The table, the best call, and what to do next."""
     rows = [(t.call, str(t.units), score(t), str(len(t.values) or "")) for t in found.tried[:SHOWN]]
     print_table(("call", "length", f"{found.metric}, {found.unit}", "seeds"), rows, (1, 2, 3))
@@ -61,7 +62,8 @@ def show(found: Found, data: str) -> None:
     gain = "nothing found is better than the call as it is" if found.gain is None else f"{around(found.gain)} {found.unit} better than the call as it is"
     typer.echo(f"Gain:    {gain}")
     typer.echo(f"Ended:   {found.ended}")
-    typer.echo(f"Next:    vaestro train {found.best} {data}")
+    again = ["vaestro", "train", found.best, data, *([] if own is None else ["--from", str(own)])]
+    typer.echo(f"Next:    {shlex.join(again)}")
 
 
 def score(tried: Tried) -> str:

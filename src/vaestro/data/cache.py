@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
+LONGEST = 60  # bytes of a name within that of a folder
 Progress: TypeAlias = Callable[[str, float], None]  # what is being done, and the part of it that is done, 0 to 1
 
 
@@ -22,3 +23,13 @@ def cache_folder() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home()) / "vaestro" / "Cache"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaestro"
+
+
+def shown(name: str) -> str:
+    """A file's name as it can be shown and stored: a byte that is no UTF-8 is written as a backslash, x and two digits."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def prepared_folder(kind: str, stem: str, key: str) -> Path:
+    """Where the cache keeps what was made of a file or folder called `stem`; of a long name the first 60 bytes, for file systems allow some 255."""
+    return cache_folder() / "data" / f"{kind}-{shown(stem).encode()[:LONGEST].decode(errors='ignore')}-{key[:12]}"

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from vaestro.data.cache import Progress, silent
+from vaestro.data.cache import Progress, cache_folder, silent
 from vaestro.data.memory import from_arrays
 from vaestro.data.prepare.arrays import prepare_arrays, reader
 from vaestro.data.prepare.files import is_archive
@@ -67,6 +67,7 @@ def _(spec: str, offline: bool = False, progress: Progress = silent) -> Dataset:
     if spec and Path(spec).expanduser().exists():
         return load(Path(spec), offline, progress)
     if Path(spec).suffix or Path(spec).name != spec:
+        _refuse_cleared(Path(spec))
         raise UsageError(f"there is no folder or file {spec!r}; data sets that have a name are listed by `vaestro data list`")
     raise UsageError(f"there is no data set, folder or file called {spec!r}{did_you_mean(spec, SOURCES)}")
 
@@ -75,6 +76,7 @@ def _(spec: str, offline: bool = False, progress: Progress = silent) -> Dataset:
 def _(spec: Path, offline: bool = False, progress: Progress = silent) -> Dataset:
     path = spec.expanduser()
     if not path.exists():
+        _refuse_cleared(path)
         raise UsageError(f"there is no folder or file {path}")
     if (path / HEADER).is_file():
         return open_dataset(path)
@@ -89,9 +91,25 @@ def _(spec: Path, offline: bool = False, progress: Progress = silent) -> Dataset
     raise UsageError(f"{path} is no data; give a folder or archive of pictures, or a .npy, .npz, IDX, .csv or .parquet file")
 
 
+def _refuse_cleared(path: Path) -> None:
+    """Raises UsageError, with the remedy, for data that were prepared with declarations of the user's own, which the cache alone held."""
+    if path.parent == (cache_folder() / "data").resolve():
+        raise UsageError(
+            f"the cache no longer holds {path.name}; make it again from the same file as it was made then (for a table `vaestro data show FILE --columns "
+            "NAME=KIND`), or give the data in Python, such as open_run(run, data=prepare_table(FILE, columns))"
+        )
+
+
 @load.register
 def _(spec: np.ndarray, offline: bool = False, progress: Progress = silent) -> Dataset:
     return from_arrays("array", {"x": spec})
+
+
+@load.register(bytes)
+@load.register(bytearray)
+@load.register(memoryview)
+def _(spec: bytes | bytearray | memoryview, offline: bool = False, progress: Progress = silent) -> Dataset:
+    raise UsageError(f"{type(spec).__name__} are no data, for they do not say what their rows are; give a name or a path as text, or np.asarray of numbers")
 
 
 @load.register

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaestro.data.kinds import BLOCK, MOST_LEVELS, Array, Encoding, Survey, blocks, check, highest, infer, join, storage, survey
+from vaestro.data.kinds import BLOCK, MOST_COUNTED, MOST_LEVELS, Array, Encoding, Survey, blocks, check, highest, infer, join, storage, survey
 from vaestro.data.layout import layout
 from vaestro.data.report import PrepareReport
 from vaestro.data.schema import Category, Field, Kind, Schema
@@ -17,6 +17,7 @@ from vaestro.data.store import Dataset, Split
 from vaestro.errors import UsageError, did_you_mean
 
 Arrays = Mapping[str, Array]
+LOST = f"whole numbers beyond {MOST_COUNTED:,} lose their last digits as 32-bit numbers; take a common start away from them"
 
 
 @singledispatch
@@ -96,7 +97,10 @@ def plan(name: str, arrays: Mapping[str, Any], kinds: Mapping[str, Kind] | None,
     content = [f for f in fields if f.name == "x"] or fields
     every = np.arange(_length(parts["train"]))
     keys = row_keys(*(_stored(parts["train"][f.name], every, f) for f in content))
-    rows = carve(keys, parts, seed)
+    try:
+        rows = carve(keys, parts, seed)
+    except UsageError as error:
+        raise UsageError("; ".join([str(error), *(note for note in notes if note.endswith(LOST))])) from None
     origins = {s: (parts["train"], rows[s]) if s in rows else (parts[s], np.arange(_length(parts[s]))) for s in NAMES}
     return Plan(Schema(name, tuple(fields), {s: len(origins[s][1]) for s in NAMES}), origins, tuple(notes))
 
@@ -185,6 +189,8 @@ def _field(name: str, arrays: Arrays, kind: Kind | None) -> tuple[Field, Sequenc
         return column, [*shaped.notes, *notes, f"all rows of {name!r} are of one class"]
     if highest(kind) == np.inf and max(abs(total.low), abs(total.high)) > float(np.finfo(np.float32).max):
         raise UsageError(f"field {name!r} holds values up to {max(abs(total.low), abs(total.high)):g}, too large for 32-bit numbers; rescale them")
+    if highest(kind) == np.inf and max(-total.low, total.high) > MOST_COUNTED and any(array.dtype.kind in "iu" for array in arrays.values()):
+        notes = (*notes, LOST)
     return column, [*shaped.notes, *(f"field {name!r}: {note}" for note in notes)]
 
 

@@ -95,6 +95,9 @@ def write_dataset(folder: Path | str, schema: Schema, fill: Callable[[Writer], N
     """
     folder = Path(folder)
     refuse_taken(folder)
+    odd = next((f.name for f in schema if {"/", "\0"} & set(f.name)), None)
+    if odd is not None:
+        raise UsageError(f"the array {odd!r} cannot be stored, for its name would be part of a file's name; give it one without {'/' if '/' in odd else 'NUL'}")
     temporary = folder.parent / f".{folder.name}.{os.getpid()}.partial"
     writer = Writer(temporary, schema)
     try:

@@ -1,6 +1,7 @@
 """Conformal p-values: how many rows that are usual look at least as strange, and which alarms can be raised at a false-discovery rate."""
 
 import math
+from numbers import Real
 
 import numpy as np
 from scipy import stats
@@ -42,13 +43,13 @@ def discoveries(p: np.ndarray, fdr: float) -> np.ndarray:
     calibration rows keep, for they are positively dependent (Bates et al. 2023, theorem 2). Raises UsageError for a level outside (0, 1).
     """
     require_level(fdr, "the false-discovery rate")
-    return adjusted(p) <= fdr
+    return adjusted(p) <= fdr * (1 + 1e-12)  # m p / k at the boundary itself is rounded
 
 
-def require_level(level: float, what: str) -> None:
-    """Raises UsageError for a level outside (0, 1)."""
-    if not 0 < level < 1:
-        raise UsageError(f"{what} is {level:g}, and it is a share between 0 and 1, both left out; 0.1 lets one alarm in ten be false")
+def require_level(level: object, what: str) -> None:
+    """Raises UsageError for a level outside (0, 1), and for what is no number."""
+    if not isinstance(level, Real) or not 0 < float(level) < 1:
+        raise UsageError(f"{what} is {level!r}, and it is a share between 0 and 1, both left out; 0.1 lets one alarm in ten be false")
 
 
 def needed(level: float) -> int:

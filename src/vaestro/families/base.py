@@ -6,7 +6,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Categorical, Distribution, Independent, OneHotCategorical
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent, OneHotCategorical, TransformedDistribution
 from torch.distributions.constraints import Constraint
 from torch.nn import functional as F
 
@@ -119,8 +119,9 @@ def is_bound(dist: Distribution) -> bool:
     return False
 
 
-@is_bound.register
-def _(dist: Independent) -> bool:  # type: ignore[type-arg]
+@is_bound.register(Independent)
+@is_bound.register(TransformedDistribution)
+def _(dist: Independent | TransformedDistribution) -> bool:  # type: ignore[type-arg]
     return is_bound(dist.base_dist)
 
 

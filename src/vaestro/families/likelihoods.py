@@ -205,9 +205,9 @@ def colour_mixture(field: Field) -> Family:
     return ColourMixture(field.shape[0], levels(field.kind))
 
 
-@_fits(_numeric, _NUMBERS)
+@_fits(lambda kind: False, "its log p is 0 whatever the decoder says, so that nothing would be learnt, and the squared error is gaussian_fixed")
 def point(field: Field) -> Family:
-    """All mass on one value; not a density, so no report calls it nats."""
+    """All mass on one value: no likelihood to be trained by, and refused as one."""
     return Point(len(field.shape))
 
 

@@ -156,7 +156,7 @@ class PictureDistribution(PointDistribution):
 
 @core.partial_log_prob.register
 def _(dist: PictureDistribution, value: Tensor, mask: Tensor) -> Tensor:
-    raise TypeError("a perceptual distance compares whole pictures, not a part of one; give whole rows, or use likelihood=default")
+    raise UsageError("a perceptual distance compares whole pictures, not a part of one; give whole rows, or use likelihood=default")
 
 
 class Perceptual(nn.Module):

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, constraints
 
+from vaestro.core import partial_log_prob
 from vaestro.data.schema import Shape
 from vaestro.errors import UsageError
 from vaestro.families.base import Family, Sizes, single
@@ -65,6 +66,11 @@ class PixelDistribution(Distribution):
     def mean(self) -> Tensor:
         """An unbiased estimate of the mean, which no closed form gives: the means of the pixels, each given those before it, along one drawn picture."""
         return self.given(self.sample()).mean
+
+
+@partial_log_prob.register
+def _(dist: PixelDistribution, value: Tensor, mask: Tensor) -> Tensor:
+    raise UsageError("pixels that are drawn one by one are scored in whole pictures only, not in a part of one; give whole rows, or use a recipe such as vae")
 
 
 class Pixels(nn.Module):

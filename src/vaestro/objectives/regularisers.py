@@ -1,5 +1,6 @@
 """What autoencoders are charged for beside their error: steep maps, large codes, codes that are always on."""
 
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -90,7 +91,7 @@ def rarely_on(target: float) -> Callable[[Trace], Float[Tensor, ""]]:
         z = torch.cat([d.value.flatten(2) for d in trace.latents.values()], -1)
         edge = torch.finfo(z.dtype).tiny
         on, off = z.mean((0, 1)).clamp(min=edge), (1 - z).mean((0, 1)).clamp(min=edge)
-        return (target * (target / on).log() + (1 - target) * ((1 - target) / off).log()).sum()
+        return (target * (math.log(target) - on.log()) + (1 - target) * (math.log1p(-target) - off.log())).sum()  # the slope of a quotient would overflow
 
     return charge
 

@@ -28,11 +28,13 @@ def enumerated(parts: nn.ModuleDict, batch: Batch, clock: Clock) -> Iterator[Mov
     """One player on minus the exact ELBO, -sum_z q(z|x) (log p(x, z) - log q(z|x)) over every string z: nats per row, and a gradient without noise.
 
     For one site of one-hot codes with 4,096 strings at most; raises UsageError for others. What was seen in part (`Seen`) is scored in part.
+    Parts that look at traces are shown a drawn one: every string in turn would count unlikely codes.
     """
     model = parts["model"]
     assert isinstance(model, Model)
     with torch.no_grad():
-        posteriors = {name: d.posterior for name, d in model(batch).latents.items() if d.posterior is not None}
+        drawn = model(batch)
+    posteriors = {name: d.posterior for name, d in drawn.latents.items() if d.posterior is not None}
     if len(posteriors) != 1:
         raise UsageError(f"enumeration is for models of one latent site, and this one has {len(posteriors)}; use an estimator that draws, such as vimco")
     ((name, posterior),) = posteriors.items()
@@ -46,4 +48,4 @@ def enumerated(parts: nn.ModuleDict, batch: Batch, clock: Clock) -> Iterator[Mov
     trace = run(model.program(batch), choose)
     q = torch.as_tensor(trace[name].log_q).exp()
     reconstruction, kl = -(q * trace.log_px).sum(0), trace.kl
-    yield Move("model", reconstruction + kl, {**terms_of(trace), "reconstruction": reconstruction.mean().detach()}, trace)
+    yield Move("model", reconstruction + kl, {**terms_of(trace), "reconstruction": reconstruction.mean().detach()}, drawn)

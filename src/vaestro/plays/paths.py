@@ -5,7 +5,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from vaestro.core import Batch, Draw, Model, Trace
+from vaestro.core import Batch, Draw, Model, Trace, draw
 from vaestro.objectives.evidence import iwae
 from vaestro.objectives.gradients import dreg as dreg_bound
 from vaestro.objectives.gradients import reported, require_path
@@ -31,18 +31,24 @@ def stl(samples: int = 1) -> Play:
 def dreg(samples: int) -> Play:
     """One player on the importance-weighted bound of `samples` draws, with the gradient of `vaestro.objectives.dreg` (Tucker et al. 2019).
 
-    One latent site costs what `iwae` does; several cost a second run of the model. Raises UsageError for posteriors that cannot score a value held fixed.
+    One latent site costs what `iwae` does; several, and posteriors that score their draws in one pass, such as flows, cost a second run of the model.
+    Raises UsageError for posteriors that cannot score a value held fixed.
     """
 
     def play(parts: nn.ModuleDict, batch: Batch, clock: Clock) -> Iterator[Move]:
         model = cast(Model, parts["model"])
         trace = model(batch, samples)
         latents = list(trace.latents.values())
-        one = len(latents) == 1
+        one = len(latents) == 1 and _scored_at_its_value(latents[0])
         loss = _dreg_of_one(trace, latents[0], held_score(model, batch, trace)) if one else dreg_bound(trace, rescored(model, batch, trace))
         yield Move("model", loss, terms_of(trace), trace)
 
     return play
+
+
+def _scored_at_its_value(z: Draw) -> bool:
+    """Whether log q reads the value itself. A law with a `draw` of its own may score the noise that it is made of, and that path would miss the hook below."""
+    return draw.dispatch(type(z.posterior)) is draw.dispatch(object)
 
 
 def _dreg_of_one(trace: Trace, z: Draw, held_log_q: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, MultivariateNormal, Normal, constraints
+from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, MultivariateNormal, Normal, TransformedDistribution, constraints
 
 from vaestro.core import prepare
 from vaestro.data.schema import Count, Field, Real, Table
@@ -235,6 +235,13 @@ def responsibilities(dist: Distribution, value: Tensor) -> Tensor:
 @responsibilities.register
 def _(dist: DiagonalMixture, value: Tensor) -> Tensor:
     return dist.joint(value).softmax(-1).to(value.dtype)
+
+
+@responsibilities.register
+def _(dist: TransformedDistribution, value: Tensor) -> Tensor:
+    for transform in reversed(dist.transforms):
+        value = transform.inv(value)  # its slope is that of every component
+    return responsibilities(dist.base_dist, value)
 
 
 @responsibilities.register

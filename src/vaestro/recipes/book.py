@@ -110,6 +110,8 @@ NUMBERS: tuple[type[Kind], ...] = (Binary, Integer, Real)  # what Gaussians and 
 
 
 def recipe(
+    build: Callable[..., Recipe] | None = None,
+    /,
     *,
     group: str = "own",
     paper: str = "",
@@ -119,19 +121,28 @@ def recipe(
     lacks: Mapping[str, str] | None = None,
     rows: int = 1,
 ) -> Callable[..., Any]:
-    """A decorator that puts a function `f(schema, **keywords) -> Recipe` into the book under its own name."""
+    """A decorator that puts a function `f(schema, **keywords) -> Recipe` into the book under its own name, with or without these words about it."""
 
     def add(build: Callable[..., Recipe]) -> Callable[..., Recipe]:
-        RECIPES.add(build.__name__, Entry(build.__name__, build, group, paper, formula, published, fits, lacks or {}, rows))
+        name = _name_of(build)
+        RECIPES.add(name, Entry(name, build, group, paper, formula, published, fits, lacks or {}, rows))
         return build
 
-    return add
+    return add if build is None else add(build)
 
 
 def entry_of(build: Callable[..., Recipe]) -> Entry:
-    """The book's entry for a function, or a plain one for a function that nobody registered."""
+    """The book's entry for a function, or a plain one for a function that nobody registered. Raises UsageError for what has no name."""
     known = [e for e in RECIPES.values() if e.build is build]
-    return known[0] if known else Entry(build.__name__, build, "own", "", "", "none", ANY)
+    return known[0] if known else Entry(_name_of(build), build, "own", "", "", "none", ANY)
+
+
+def _name_of(build: Callable[..., Recipe]) -> str:
+    """A function's name; raises UsageError for what is called like a function and is none, such as a `functools.partial`."""
+    name = getattr(build, "__name__", None)
+    if name is None:
+        raise UsageError(f"a recipe is a function, and this is a {type(build).__name__}, which has no name; write a function f(schema, ...) that calls it")
+    return str(name)
 
 
 def require_fit(entry: Entry, schema: Schema) -> None:

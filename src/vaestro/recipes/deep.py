@@ -32,6 +32,11 @@ TopPrior: TypeAlias = Annotated[Prior, PRIORS]
 BOUND = "log p(x) >= E_q[log p(x|z_1..L)] - sum_l E[KL(q(z_l | z_<l, x) || p(z_l | z_<l))]"
 
 
+def _check_layers(name: str, latents: Widths) -> None:
+    if not latents:
+        raise UsageError(f"{name} has no layer of latents; give one or more, such as latents=32x16")
+
+
 @recipe(
     group="deep",
     paper="Soenderby et al. 2016, Ladder Variational Autoencoders, eq. 7; top-down inference as in Kingma et al. 2016, section 4",
@@ -75,6 +80,7 @@ def ladder_vae(
     warm_up: Fraction = 0.2,
 ) -> Recipe:
     """A ladder of latents, the lowest layer first: each is drawn between what the one above expects and what x says. `hidden`: a width a layer."""
+    _check_layers("ladder_vae", latents)
     x, widths = schema["x"], tuple(max(64, 8 * n) for n in latents) if hidden is None else hidden
     if len(widths) != len(latents):
         raise UsageError(f"ladder_vae has {len(latents)} layers of latents and {len(widths)} widths in hidden; give one width for each layer, the lowest first")
@@ -108,6 +114,7 @@ def bottom_up(
     likelihood: Likely = default_likelihood,
 ) -> Recipe:
     """Layers of latents whose posterior climbs from x, the lowest layer first; `hidden` between x and the lowest, `upper` between layers; k = `samples`."""
+    _check_layers("bottom_up", latents)
     x = schema["x"]
     up = [encoder(x, latents[0], network, hidden), *(Conditional(mlp((a,), (2 * b,), upper), Gaussian()) for a, b in pairwise(latents))]
     down = [Conditional(mlp((b,), (2 * a,), upper), Gaussian()) for a, b in pairwise(latents)]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vaestro.conditional import Conditional
 from vaestro.core import Model, Shape
-from vaestro.data.schema import Schema
+from vaestro.data.schema import Schema, Table
 from vaestro.errors import UsageError
 from vaestro.families import Gaussian, outputs
 from vaestro.families.likelihoods import Likelihood, default_likelihood
@@ -35,11 +35,20 @@ class Shaped(nn.Module):
         return h.reshape(len(h), *self.outputs)
 
 
+class Gapped(Shaped):
+    """A stranger's encoder of rows of a table: what was not seen is NaN there, and is read as 0, which of a measured column is its mean."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, columns] to [n, *outputs], as `Shaped`."""
+        return super().forward(torch.where(x.isnan(), 0.0, x))
+
+
 def from_modules(encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood = default_likelihood) -> Callable[[Schema], Recipe]:
     """A recipe of your own encoder and decoder: a plain VAE trained on the ELBO.
 
     `encoder` maps x [n, *shape] to [n, 2 * latents] (means, then the numbers behind the scales); `decoder` maps z [n, latents] to the numbers that
     `likelihood` reads: as many channels as the data for binary data, twice that for grey or real data. The modules are copied, and start from their weights.
+    Of a table the encoder reads each row as it is held, a gap as 0 and a category as its number.
     """
 
     def own(schema: Schema) -> Recipe:
@@ -48,21 +57,22 @@ def from_modules(encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood 
         if numbers.dim() != 2 or numbers.shape[1] % 2:
             raise UsageError(f"the encoder returns {tuple(numbers.shape[1:])} a row, and a Gaussian posterior needs 2 * latents numbers; change its last layer")
         latents, family = numbers.shape[1] // 2, likelihood(x)
-        q = Conditional(Shaped(copy.deepcopy(encoder), len(x.shape), (2 * latents,)), Gaussian())
+        reads = Gapped if isinstance(x.kind, Table) else Shaped
+        q = Conditional(reads(copy.deepcopy(encoder), len(x.shape), (2 * latents,)), Gaussian())
         p = Conditional(Shaped(copy.deepcopy(decoder), 1, outputs(family, x.shape)), family)
-        _tried("decoder", copy.deepcopy(decoder), torch.zeros(2, latents))
+        _tried("decoder", decoder, torch.zeros(2, latents))
         return solo(VAE(StandardNormal((latents,)), q, p), alone(elbo()))
 
     return own
 
 
 def _tried(what: str, module: nn.Module, rows: Tensor) -> Tensor:
-    """What a module makes of some rows; raises UsageError where it is none, or cannot read them."""
+    """What a copy of a module makes of some rows, for a run moves running statistics; raises UsageError where it is none, or cannot read them."""
     if not isinstance(module, nn.Module):
         raise UsageError(f"the {what} is a {type(module).__name__}, and a torch module is wanted; give (encoder, decoder), two modules")
     try:
         with torch.no_grad():
-            found: Tensor = module(rows)
+            found: Tensor = copy.deepcopy(module)(rows)
     except RuntimeError as error:
         said = str(error).partition("\n")[0]
         raise UsageError(f"the {what} cannot read rows shaped {tuple(rows.shape[1:])} ({said}); change its first layer") from None

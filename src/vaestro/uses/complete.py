@@ -103,10 +103,7 @@ def _completed(run: Run, rows: tuple[Tensor, Tensor], told: dict[str, Tensor], e
     x, mask = rows
 
     def evidence(law: Distribution) -> Tensor:
-        try:
-            return partial_log_prob(law, x, mask)
-        except TypeError as reason:
-            raise UsageError(f"the likelihood of {title(run.about)} scores whole pictures only ({reason}); use a recipe such as vae") from None
+        return partial_log_prob(law, x, mask)
 
     def redraw(law: Distribution) -> Tensor:
         lead = (effort.draws, len(x))

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from vaestro.data.cache import shown
 from vaestro.data.splits import NAMES
 from vaestro.errors import UsageError
 
 SPLITS = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test", "testing": "test"}
-Groups = Callable[[str], str] | Path | None
+Groups = Callable[[str], str] | Path | str | None
+GroupsFound = Callable[[str], str] | Path | None  # the file is there
 
 
 class Arrangement(NamedTuple):
@@ -66,7 +68,17 @@ def _splits(parts: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...] | None, l
     return splits, [f"The folders' own splits are kept ({', '.join(sorted(set(splits)))}){rest}."], notes
 
 
-def read_groups(groups: Groups, table: bytes | None, names: Sequence[str]) -> tuple[list[str] | None, str]:
+def find_groups(groups: Groups) -> GroupsFound:
+    """What the user gave as groups, its path as one to a file that is there; raises UsageError where it is not."""
+    if groups is None or callable(groups):
+        return groups
+    path = Path(groups).expanduser()
+    if not path.is_file():
+        raise UsageError(f"there is no file of groups {path}; give a table with the columns name,group")
+    return path
+
+
+def read_groups(groups: GroupsFound, table: bytes | None, names: Sequence[str]) -> tuple[list[str] | None, str]:
     """The group of each file, and the rule in words: from a function of the name, a file of `name,group`, or `table`, the groups.csv found among the files.
 
     A file that the table does not list, or lists without a group, is a group of its own. Raises UsageError for a table without these two columns, one
@@ -77,15 +89,13 @@ def read_groups(groups: Groups, table: bytes | None, names: Sequence[str]) -> tu
     if callable(groups):
         return [str(groups(name)) for name in names], "Files that the given function puts in one group stay in one split."
     if groups is not None:
-        if not groups.is_file():
-            raise UsageError(f"there is no file of groups {groups}; give a table with the columns name,group")
         table = groups.read_bytes()
     given = _table(table or b"", str(groups or "groups.csv"))
     keys = [given.get(name, given.get("/".join(PurePosixPath(name).parts[1:]))) for name in names]
     if not any(key is not None for key in keys):
         raise UsageError(f"{groups or 'groups.csv'} lists none of the {len(names)} pictures, such as {names[0]!r}; names are relative to the folder, with /")
     out = [f"file {name}" if key is None else f"group {key}" for name, key in zip(names, keys, strict=True)]
-    return out, f"Files of one group in {Path(groups or 'groups.csv').name} stay in one split ({keys.count(None)} files are not listed)."
+    return out, f"Files of one group in {shown(Path(groups or 'groups.csv').name)} stay in one split ({keys.count(None)} files are not listed)."
 
 
 def _table(data: bytes, where: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaestro.data.cache import Progress, cache_folder, silent
+from vaestro.data.cache import Progress, prepared_folder, shown, silent
 from vaestro.data.kinds import Array
 from vaestro.data.memory import Plan, plan
 from vaestro.data.prepare.idx import GZIP, read_idx
@@ -39,14 +39,14 @@ def prepare_arrays(
         raise UsageError(f"there is no file {source}")
     stat = source.stat()
     key = hashlib.sha256(repr((RULES, str(source.resolve()), stat.st_size, stat.st_mtime_ns, kinds, seed)).encode()).hexdigest()
-    folder = Path(out) if out is not None else cache_folder() / "data" / f"arrays-{source.stem}-{key[:12]}"
+    folder = Path(out) if out is not None else prepared_folder("arrays", source.stem, key)
     if (folder / HEADER).is_file() and (stored := open_dataset(folder)).report.key == key:
         return stored
     refuse_taken(folder)
-    progress(f"reading {source.name}", 0.0)
+    progress(f"reading {shown(source.name)}", 0.0)
     parts = read_arrays(source)
-    made = plan(source.stem, parts["train"], kinds, seed, {s: parts.get(s) for s in NAMES[1:]})
-    report = PrepareReport(f"The arrays of {source.name}.", made.notes, read=1, key=key)
+    made = plan(shown(source.stem), parts["train"], kinds, seed, {s: parts.get(s) for s in NAMES[1:]})
+    report = PrepareReport(f"The arrays of {shown(source.name)}.", made.notes, read=1, key=key)
     return write_dataset(folder, made.schema, lambda writer: _store(made, writer, progress), report)
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from functools import singledispatch
 from typing import Any, TypeAlias
 
@@ -19,7 +20,7 @@ UNSEEN = ("", "?", "NA", "N/A", "NaN", "nan", "NULL", "null")  # how text says t
 EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0  # seconds since 1970 of the years 1 and 9999
 LARGEST = 1e150  # beyond it squares overflow
 WHOLE = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
-NUMERIC = re.compile(r"[+-]?(?:0|[1-9]\d*|(?=\.\d))(?:\.\d*)?(?:[eE][+-]?\d+)?")  # with a leading zero it is a code
+NUMERIC = re.compile(r"[+-]?(?:0|[1-9]\d*|(?=\.\d))(?:\.\d*)?(?:[eE][+-]?\d{1,9})?")  # with a leading zero it is a code
 SHOWN = 6  # categories that a table of columns names
 
 
@@ -170,13 +171,13 @@ def _(column: Ordered | Named, series: Series) -> Numbers:
 
 def _spelt(levels: Mapping[str, int], found: Series) -> dict[str, int]:
     """The places of levels, with the other spellings of them among the values found: a file says True for true, and 1.0 or +1 for 1."""
-    numeric = {float(level): place for level, place in levels.items() if NUMERIC.fullmatch(level)}
+    numeric = {Decimal(level): place for level, place in levels.items() if NUMERIC.fullmatch(level)}  # float64 makes one of 2^53 and 2^53 + 1
     places = dict(levels)
     for word in set(found.drop_nulls().unique()) - levels.keys():
         if word.lower() in ("true", "false") and word.lower() in levels:
             places[word] = levels[word.lower()]
-        elif NUMERIC.fullmatch(word) and float(word) in numeric:
-            places[word] = numeric[float(word)]
+        elif NUMERIC.fullmatch(word) and Decimal(word) in numeric:
+            places[word] = numeric[Decimal(word)]
     return places
 
 
@@ -224,11 +225,7 @@ def _(column: Ordered | Named, held: Numbers) -> Series:
 
     index = pl.Series(column.name, held.astype(np.float64), nan_to_null=True).round().cast(pl.Int64).clip(0, len(column.levels) - 1)
     words = index.replace_strict(dict(enumerate(column.levels)), return_dtype=pl.String, default=None)
-    if column.dtype in WHOLE and not (isinstance(column, Named) and column.other):
-        return words.cast(pl.Int64)
-    if column.dtype in ("Float32", "Float64") and not (isinstance(column, Named) and column.other):
-        return words.cast(pl.Float64)
-    return words == "true" if column.dtype == "Boolean" else words
+    return words if isinstance(column, Named) and column.other else _valued(words, column.dtype)
 
 
 def _series(column: Measured | Counted, values: Numbers) -> Series:
@@ -241,15 +238,20 @@ def _series(column: Measured | Counted, values: Numbers) -> Series:
     return series.clip(low, high).cast(pl.UInt64 if column.dtype == "UInt64" else pl.Int64)
 
 
+def _valued(words: Series, dtype: str) -> Series:
+    """Text as values of the type that polars calls `dtype`: numbers of 64 bits, truths, else the text itself."""
+    import polars as pl
+
+    types = dict.fromkeys(WHOLE, pl.Int64) | {"UInt64": pl.UInt64, "Float64": pl.Float64, "Float32": pl.Float64}
+    return words == "true" if dtype == "Boolean" else words.cast(types.get(dtype, pl.String), strict=False)
+
+
 def again(aside: Aside, rows: int) -> Series:
     """A column of one value, `rows` times."""
     import polars as pl
 
-    types = {"Boolean": pl.Boolean, "Float64": pl.Float64, "Float32": pl.Float64, "Date": pl.Date} | dict.fromkeys(WHOLE, pl.Int64)
     words = pl.Series(aside.name, [aside.value] * rows, dtype=pl.String)
-    if aside.dtype == "Boolean":
-        return words == "true"
-    return words.str.to_date(strict=False) if aside.dtype == "Date" else words.cast(types.get(aside.dtype, pl.String), strict=False)
+    return words.str.to_date(strict=False) if aside.dtype == "Date" else _valued(words, aside.dtype)
 
 
 @singledispatch

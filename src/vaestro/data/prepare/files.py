@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from vaestro.data.cache import shown
 from vaestro.data.prepare.idx import Bytes
 from vaestro.errors import UsageError, VaestroError
 
@@ -52,7 +53,7 @@ def _in_folder(path: Path) -> Iterator[Member]:
     for top, folders, files in os.walk(path):  # does not follow linked folders
         linked = [folder for folder in folders if Path(top, folder).is_symlink()]
         names += [(Path(top, name).relative_to(path).as_posix(), name in linked) for name in (*files, *linked)]
-    yield from (Member(name, partial(_read_path, path / name), linked) for name, linked in sorted(names))
+    yield from (Member(shown(name), partial(_read_path, path / name), linked) for name, linked in sorted(names))
 
 
 def _in_zip(path: Path) -> Iterator[Member]:
@@ -65,7 +66,7 @@ def _in_tar(path: Path) -> Iterator[Member]:
     with tarfile.open(path) as archive:
         for info in archive:
             if info.isreg():
-                yield Member(info.name.removeprefix("./"), partial(_read_tarred, archive, info))
+                yield Member(shown(info.name.removeprefix("./")), partial(_read_tarred, archive, info))
 
 
 def _read_path(path: Path) -> bytes:

@@ -2,20 +2,25 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import singledispatch
 from importlib.util import find_spec
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TextIO, TypeAlias
 
 import numpy as np
 
+from vaestro.data.cache import shown
 from vaestro.data.prepare.columns import cleaned
 from vaestro.errors import UsageError, VaestroError
 
 Frame: TypeAlias = Any  # polars.DataFrame; polars is imported where it is used
 TEXT, PARQUET = (".csv", ".tsv"), (".parquet", ".pq")
-DELIMITERS = ",;\t|"
-COMMAS = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?$"
+DELIMITERS = "\t|;,"  # where several would do, the rarer within values: commas are in numbers and words
+TRIED = 100  # rows by which the delimiter is found
+COMMAS = r"^[+-]?(\d+|[1-9]\d{0,2}(\.\d{3})+)(,\d+)?$"  # 0.746 is no thousands: such a column has points already
 LONGEST = 2**20  # bytes of a first line
 
 
@@ -114,11 +119,16 @@ def _(source: str | Path) -> Frame:
     import polars as pl
 
     try:
-        return _checked(_read_text(path) if path.suffix.lower() in TEXT else pl.read_parquet(path), str(path))
+        return _checked(_read_text(path) if path.suffix.lower() in TEXT else pl.read_parquet(_readable(path)), str(path))
     except UnicodeDecodeError as error:
         raise VaestroError(f"{path} is no UTF-8 text (it holds the byte 0x{error.object[error.start]:02x}); save it as UTF-8") from None
     except (pl.exceptions.PolarsError, OSError, csv.Error) as error:
         raise VaestroError(f"{path} cannot be read as a table ({str(error).strip().splitlines()[0]}); correct the file") from None
+
+
+def _readable(path: Path) -> Path | BytesIO:
+    """What polars reads a file by: its path, or its bytes where the path is no UTF-8, which polars refuses."""
+    return path if shown(str(path)) == str(path) else BytesIO(path.read_bytes())
 
 
 def _read_text(path: Path) -> Frame:
@@ -126,7 +136,7 @@ def _read_text(path: Path) -> Frame:
     import polars as pl
 
     delimiter, names = _lines(path)
-    frame = pl.read_csv(path, separator=delimiter, infer_schema=False, encoding="utf8")
+    frame = pl.read_csv(_readable(path), separator=delimiter, infer_schema=False, encoding="utf8")
     if frame.width != len(names):
         raise UsageError(f"the lines of {path} end in carriage returns alone; save it with lines that end as those of other text files do")
     frame.columns = names  # polars leaves quotes within names doubled
@@ -148,7 +158,7 @@ def _lines(path: Path) -> tuple[str, list[str]]:
         first = file.readline(LONGEST)
         if not first.strip():
             raise UsageError(f"{path} is empty, or its first line is; its first line must name the columns")
-        delimiter = max(DELIMITERS, key=first.count)
+        delimiter = _delimiter(file, path.suffix.lower() == ".tsv")
         file.seek(0)
         rows = csv.reader(file, delimiter=delimiter)
         names = next(rows)
@@ -157,6 +167,20 @@ def _lines(path: Path) -> tuple[str, list[str]]:
             if row and len(row) != len(names):
                 raise UsageError(f"line {rows.line_num} of {path} has {len(row)} values, and the first line names {len(names)} columns; correct that line")
     return delimiter, names
+
+
+def _delimiter(file: TextIO, tabs: bool) -> str:
+    """The one by which the first rows have equally many values, two or more; where there is none, a tab if `tabs`, else the one of the first row."""
+
+    def widths(delimiter: str, rows: int, strict: bool) -> set[int]:
+        file.seek(0)
+        return {len(row) for row in islice(csv.reader(file, delimiter=delimiter, strict=strict), rows) if row}
+
+    for delimiter in DELIMITERS:
+        with suppress(csv.Error):  # something else than this delimiter follows a closing quote
+            if len(found := widths(delimiter, TRIED, True)) == 1 and found != {1}:
+                return delimiter
+    return "\t" if tabs else max(reversed(DELIMITERS), key=lambda delimiter: max(widths(delimiter, 1, False)))
 
 
 def _refuse_twice(names: Sequence[str], where: str) -> None:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vaestro.data.cache import Progress, cache_folder, silent
-from vaestro.data.prepare.arrangement import Arrangement, Groups, arrange, read_groups
+from vaestro.data.cache import Progress, prepared_folder, shown, silent
+from vaestro.data.prepare.arrangement import Arrangement, Groups, GroupsFound, arrange, find_groups, read_groups
 from vaestro.data.prepare.files import Member, members
 from vaestro.data.prepare.pictures import ENDINGS, Unreadable, fitted, open_picture
 from vaestro.data.report import PrepareReport
@@ -22,7 +22,7 @@ from vaestro.data.store import HEADER, Dataset, open_dataset
 from vaestro.data.writing import Writer, refuse_taken, write_dataset
 from vaestro.errors import UsageError, VaestroError
 
-RULES = 1  # raised when the rules change, so that no older result is taken from the cache
+RULES = 2  # raised when the rules change, so that no older result is taken from the cache
 KEPT = 128  # pictures of one size are kept up to this side
 SIDE = 64  # the largest side that is chosen without being asked
 GROUPS_FILE = "groups.csv"
@@ -77,16 +77,17 @@ def prepare_images(
     """
     source = Path(source).expanduser()
     _refuse(source, size, channels)
-    key = _key(source, (size, channels), groups)
-    folder = Path(out) if out is not None else cache_folder() / "data" / f"images-{source.resolve().stem}-{key[:12]}"
+    given = find_groups(groups)  # before the key, lest a result without groups be taken for one with them
+    key = _key(source, (size, channels), given)
+    folder = Path(out) if out is not None else prepared_folder("images", source.resolve().stem, key)
     if (folder / HEADER).is_file() and (stored := open_dataset(folder)).report.key == key:
         return stored
     refuse_taken(folder)
     found = _look(source, progress)
     if len(found.pictures) < 3:
         raise _too_few(source, found)
-    made = _decide(found, (size, channels), groups)
-    schema = Schema(source.resolve().stem, made.fields, {s: made.splits.count(s) for s in NAMES})
+    made = _decide(found, (size, channels), given)
+    schema = Schema(shown(source.resolve().stem), made.fields, {s: made.splits.count(s) for s in NAMES})
     return write_dataset(folder, schema, lambda writer: _store(source, found, made, writer, progress), replace(made.report, key=key))
 
 
@@ -99,7 +100,7 @@ def _refuse(source: Path, size: tuple[int, int] | None, channels: int | None) ->
         raise UsageError(f"pictures have 1 channel (grey) or 3 (colour), not {channels}")
 
 
-def _key(source: Path, wish: object, groups: Groups) -> str:
+def _key(source: Path, wish: object, groups: GroupsFound) -> str:
     """A hash of everything the result depends on, without reading a picture: names, sizes and times, the wishes and the groups."""
     paths = sorted(Path(top, f) for top, _, files in os.walk(source) for f in files) if source.is_dir() else [source]
     digest = hashlib.sha256(repr((RULES, str(source.resolve()), wish, SIDE, KEPT)).encode())
@@ -108,7 +109,7 @@ def _key(source: Path, wish: object, groups: Groups) -> str:
         digest.update(repr((path.relative_to(source).as_posix(), stat.st_size, stat.st_mtime_ns)).encode("utf-8", "surrogateescape"))
     if callable(groups):
         digest.update(repr([str(groups(member.name)) for member in members(source)]).encode())
-    elif groups is not None and groups.is_file():
+    elif groups is not None:
         digest.update(groups.read_bytes())
     return digest.hexdigest()
 
@@ -120,7 +121,7 @@ def _look(source: Path, progress: Progress) -> Found:
     done: Counter[str] = Counter()
     table, ignored, total = None, 0, sum(1 for _ in members(source))
     for i, member in enumerate(members(source)):
-        progress(f"reading {source.name}", i / total)
+        progress(f"reading {shown(source.name)}", i / total)
         path = PurePosixPath(member.name)
         named = member.linked or path.suffix.lower() in ENDINGS
         if path.name == GROUPS_FILE and table is None:
@@ -156,7 +157,7 @@ def _too_few(source: Path, found: Found) -> VaestroError:
     return UsageError(f"{source} is empty; put pictures into it, or name another folder")
 
 
-def _decide(found: Found, wish: tuple[tuple[int, int] | None, int | None], groups: Groups) -> Decision:
+def _decide(found: Found, wish: tuple[tuple[int, int] | None, int | None], groups: GroupsFound) -> Decision:
     """Size, colour, classes and splits, each with its rule in words."""
     pictures = found.pictures
     names, arranged = [p.name for p in pictures], arrange([p.name for p in pictures])
@@ -208,7 +209,7 @@ def _store(source: Path, found: Found, made: Decision, writer: Writer, progress:
         if i not in place:
             continue
         row = place[i]
-        progress(f"storing {source.name}", row / len(place))
+        progress(f"storing {shown(source.name)}", row / len(place))
         try:
             pixels = fitted(open_picture(_content(member)).image, field.shape)
         except Unreadable as reason:
@@ -216,4 +217,4 @@ def _store(source: Path, found: Found, made: Decision, writer: Writer, progress:
         writer.append(made.splits[row], "x", (pixels > 127 if made.bits else pixels)[None])
         if made.labels:
             writer.append(made.splits[row], "label", np.asarray([made.labels[row]]))
-    progress(f"storing {source.name}", 1.0)
+    progress(f"storing {shown(source.name)}", 1.0)

@@ -33,7 +33,7 @@ def typed(series: Series) -> Series:
     if set(text.drop_nulls().str.to_lowercase().unique()) <= {"true", "false"}:
         return text.str.to_lowercase() == "true"
     if not text.str.contains(r"^[+-]?0\d").any():
-        for kind in (pl.Int64, pl.Float64):
+        for kind in (pl.Int64, pl.UInt64, pl.Float64):
             cast = text.cast(kind, strict=False)
             if cast.null_count() == text.null_count():
                 return cast

@@ -34,9 +34,11 @@ OPENED = {  # format of Pillow -> usual endings; none of these runs another prog
 }
 ENDINGS = frozenset(ending for endings in OPENED.values() for ending in endings)
 SIXTEEN = "of 16 bits per value, scaled to 8 bits (value >> 8)"
+THIRTY_TWO = "of 32 bits per value, none above 255, and were taken as 8 bits"
 ALPHA = "transparent, laid over white"
 FRAMES = "of several frames, of which the first was used"
 WHITE = (255, 255, 255, 255)
+SIXTEEN_AS_32 = ("PNG", "PPM")  # formats without 32-bit values, whose 16-bit ones Pillow may hold in 32
 ORIENTATION = 0x0112  # the EXIF tag
 TURNED = "turned upright as their EXIF orientation says"
 
@@ -74,7 +76,8 @@ class Picture(NamedTuple):
 def open_picture(data: bytes) -> Picture:
     """The picture in a file's bytes, upright, in eight bits of grey (L) or colour (RGB); raises Unreadable with the reason.
 
-    Transparent pictures are laid over white, 16-bit values are shifted right by 8. Pillow's MAX_IMAGE_PIXELS is a limit here, not a warning.
+    Transparent pictures are laid over white. 16-bit values are shifted right by 8, and those that lie in 32 bits too, unless none is above 255.
+    Pillow's MAX_IMAGE_PIXELS is a limit here, not a warning.
     """
     try:
         with warnings.catch_warnings():
@@ -108,7 +111,10 @@ def eight_bits(image: Image.Image) -> Picture:
         done.append(TURNED)
     mode = image.mode
     if mode.startswith("I"):
-        return Picture(_shifted(upright), (*done, SIXTEEN))
+        values = _whole(upright)
+        if mode == "I" and image.format not in SIXTEEN_AS_32 and values.max() <= 255:
+            return Picture(Image.fromarray(values.astype(np.uint8)), (*done, THIRTY_TWO))
+        return Picture(Image.fromarray((values >> 8).astype(np.uint8)), (*done, SIXTEEN))
     if mode == "F":
         raise Unreadable("it holds floating values, whose range is unknown; convert it to 8 or 16 bits")
     grey = mode in ("1", "L", "LA", "La")
@@ -119,11 +125,11 @@ def eight_bits(image: Image.Image) -> Picture:
     return Picture(upright.convert("L" if grey else "RGB"), tuple(done))
 
 
-def _shifted(image: Image.Image) -> Image.Image:
+def _whole(image: Image.Image) -> Array:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise Unreadable("it holds 32-bit integers; convert it to 8 or 16 bits")
-    return Image.fromarray((values >> 8).astype(np.uint8))
+    return values
 
 
 def fitted(image: Image.Image, shape: Shape) -> Array:

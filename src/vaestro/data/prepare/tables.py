@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaestro.data.cache import Progress, cache_folder, silent
+from vaestro.data.cache import Progress, prepared_folder, shown, silent
 from vaestro.data.kinds import Array
 from vaestro.data.memory import from_arrays
 from vaestro.data.prepare.columns import again, extent, pack, texts, unpack, word
@@ -24,7 +24,7 @@ from vaestro.data.writing import refuse_taken, save
 from vaestro.errors import UsageError, did_you_mean
 
 FARTHEST = 1e15  # deviations from the centre of a column
-RULES = 2  # raised when the rules change, so that no older result is taken from the cache
+RULES = 3  # raised when the rules change, so that no older result is taken from the cache
 Packed = NDArray[np.float32]
 Declared = Mapping[str, str]
 
@@ -71,14 +71,15 @@ def prepare_table(source: Path | str, columns: Declared | None = None, out: Path
         raise UsageError(f"there is no file {path}")
     stat = path.stat()
     key = hashlib.sha256(repr((RULES, str(path.resolve()), stat.st_size, stat.st_mtime_ns, sorted((columns or {}).items()), seed)).encode()).hexdigest()
-    folder = Path(out) if out is not None else cache_folder() / "data" / f"table-{path.stem}-{key[:12]}"
+    folder = Path(out) if out is not None else prepared_folder("table", path.stem, key)
     if (folder / HEADER).is_file() and (stored := open_dataset(folder)).report.key == key:
         return stored
     refuse_taken(folder)
-    progress(f"reading {path.name}", 0.0)
-    made = from_table(path, columns, name=path.stem, seed=seed)
-    progress(f"reading {path.name}", 1.0)
-    return save(replace(made, report=replace(made.report, rule=f"The rows of {path.name}. {made.report.rule}", read=1, key=key)), folder)
+    name = shown(path.name)
+    progress(f"reading {name}", 0.0)
+    made = from_table(path, columns, name=shown(path.stem), seed=seed)
+    progress(f"reading {name}", 1.0)
+    return save(replace(made, report=replace(made.report, rule=f"The rows of {name}. {made.report.rule}", read=1, key=key)), folder)
 
 
 def declared(texts: list[str]) -> dict[str, str]:

@@ -137,6 +137,7 @@ def search(recipe: str, data: str, budget: Budget, out: Path | str, how: Searchi
         raise VaestroError(f"cannot make the folder {folder}: {error.strerror}; choose another with --out") from None
     with locked(folder):
         asked = {"format": 1, "call": str(call), "data": held.sha256, "budget": {"steps": budget.steps, "seconds": budget.seconds}, "seed": how.seed}
+        asked["own file"] = None if how.own is None else hashlib.sha256(how.own.expanduser().read_bytes()).hexdigest()
         kept = _header(folder, asked | {"over": list(space), "unit": {"steps": unit.steps, "seconds": unit.seconds}})
         state = Search(call, data, Budget(kept["unit"]["steps"], kept["unit"]["seconds"]), space, how, folder, time.monotonic())
         return _searched(state, budget)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias, get_args, get_origin, get_type_hints
@@ -96,7 +97,8 @@ def _range(name: str, value: Any, annotation: Any) -> Range | None:
         if value < 1:
             return None
         factor = 4 if name in COUNTS else 8
-        return Whole(max(1, int(low), value // factor), max(1, min(value * factor, int(high) if high < float("inf") else value * factor)))
+        least = 1 if low == -math.inf else max(1, math.ceil(low))
+        return Whole(max(least, value // factor), max(1, value * factor if high == math.inf else min(value * factor, math.floor(high))))
     return _real(name, float(value), low, high)
 
 
