@@ -43,10 +43,10 @@ def ours(folder: Path, n: int, out: str) -> dict[str, Any]:
         vaestro.train(f"vae:latents={LATENTS},hidden={HIDDEN}", small, steps=1, out=run)
     opened = vaestro.open_run(run)
     array = np.load(folder / "rows.npy", mmap_mode="r")[:n]
-    write_codes(folder / "warm.npy", opened, array[:1000])
+    write_codes(opened, folder / "warm.npy", array[:1000])
     with Peak() as peak:
         start = time.process_time()
-        write_codes(folder / out, opened, array)
+        write_codes(opened, folder / out, array)
         seconds = time.process_time() - start
     return {"seconds": seconds, "peak_mb": round(peak.most, 1)}
 

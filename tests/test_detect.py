@@ -22,16 +22,17 @@ from vaestro.cli.app import app
 from vaestro.data import from_arrays
 from vaestro.data.schema import Real
 from vaestro.errors import UsageError, VaestroError
-from vaestro.evaluation.conformal import adjusted, discoveries, least_alarms, needed, p_values, require_enough
+from vaestro.evaluation.conformal import adjusted, discoveries, least_alarms, needed, p_values, require_enough, require_level
 from vaestro.evaluation.outliers import strangeness
 from vaestro.testing.linear import Law, LinearGaussian
 from vaestro.training.runs import Run
-from vaestro.uses.detect import Detector, Drift, Stream, detect, detected, detector, drift
+from vaestro.uses.detect import Detection, Detector, Drift, Stream, detect, detected, detector, drift
 from vaestro.uses.detect.calibrated import USUAL, usual_rows
 from vaestro.uses.detect.choice import Choice, choose
-from vaestro.uses.detect.labels import Labelled
+from vaestro.uses.detect.labels import Labelled, labelled_of
 from vaestro.uses.detect.scores import rows_of, subject
 from vaestro.uses.detect.spoiling import spoilt
+from vaestro.uses.detect.writing import alarms_frame
 from vaestro.uses.evaluate import Protocol
 
 RNG = np.random.default_rng(0)
@@ -105,6 +106,13 @@ def test_alarms_are_benjamini_and_hochbergs() -> None:
     for level in (0.0, 1.0, -1.0, 2.0, math.nan):
         with pytest.raises(UsageError, match="between 0 and 1"):
             discoveries(p, level)
+
+
+@pytest.mark.parametrize(("n", "k", "m", "fdr"), [(19, 5, 30, 0.3), (99, 2, 20, 0.1), (199, 2, 60, 0.15), (499, 3, 300, 0.2)])
+def test_p_values_on_the_boundary_itself_are_alarms(n: int, k: int, m: int, fdr: float) -> None:
+    p = p_values(np.arange(n), np.r_[np.full(k, n + 5.0), np.full(m - k, -1.0)])
+    assert k * fdr / m == pytest.approx(1 / (n + 1)) and discoveries(p, fdr).sum() == k == least_alarms(n, m, fdr)
+    assert discoveries(p, fdr * (1 - 1e-9)).sum() == 0
 
 
 def test_false_discoveries_stay_below_their_rate_and_a_planted_shift_is_found() -> None:
@@ -256,6 +264,16 @@ def test_a_stream_in_parts_is_the_stream_at_once(run: Run, by: Detector, monkeyp
     assert away.drift.alarm is not None and away.drift.alarm < 40
 
 
+def test_columns_of_the_users_own_get_free_names(by: Detector) -> None:
+    each = np.array([0.5, 0.1])
+    found = Detection(by, 0.1, torch.zeros(2, 1), -each, each, each, each > 0.2)
+    once = alarms_frame(found, (), pl.DataFrame({"p": [7, 8], "p_": [5, 6], "own": [1, 2]}))
+    assert once.columns == ["row", "alarm", "p", "adjusted_p", "score", "p__", "p_", "own"]
+    assert once.row(0) == (1, False, 0.1, 0.1, -0.1, 8, 6, 2)
+    thrice = alarms_frame(found, (), alarms_frame(found, (), once))
+    assert len(set(thrice.columns)) == 18 and thrice["p__"].to_list() == [8, 7]  # the alarms of alarms of alarms
+
+
 def test_labels_choose_a_score_or_weigh_several(run: Run) -> None:
     new = frame(8, 60)
     new["b"][:12] -= 9
@@ -336,6 +354,17 @@ def test_further_columns_and_gaps_are_noted(run: Run, by: Detector) -> None:
 def test_arrays_that_do_not_fit(line: Run, source: Any, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         detect(line, source)
+
+
+def test_levels_and_labels_of_the_wrong_type_are_refused() -> None:
+    for level in ("0.1", None, math.nan, 1.5):
+        with pytest.raises(UsageError, match="the rate is .*, and it is a share between 0 and 1"):
+            require_level(level, "the rate")
+    rows = {"a": [1.0]}
+    assert labelled_of(None) is None and labelled_of((rows, [1])) == labelled_of(Labelled(rows, [1])) == Labelled(rows, [1])
+    for wrong in (pl.DataFrame(rows), rows, (rows,)):
+        with pytest.raises(UsageError, match=r"labelled rows are a pair, and a .* is none; give \(rows, labels\)"):
+            labelled_of(wrong)
 
 
 def test_what_is_refused_in_words(run: Run, line: Run, tmp_path: Path) -> None:

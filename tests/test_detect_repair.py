@@ -20,7 +20,8 @@ from vaestro.errors import UsageError
 from vaestro.models import VAE
 from vaestro.testing.linear import Law, LinearGaussian
 from vaestro.training.runs import Run
-from vaestro.uses.detect import Detector, detector, repair
+from vaestro.uses.detect import Detector, detected, detector, repair
+from vaestro.uses.detect.calibrated import USUAL
 from vaestro.uses.detect.repairing import expected
 from vaestro.uses.detect.spoiling import SPOILINGS, domain, spoilt
 from vaestro.uses.detect.writing import write_repairs
@@ -119,6 +120,13 @@ def test_a_field_of_a_table_is_named_with_its_values(tmp_path: Path) -> None:
     assert found[1].changes[0].name == "b" and found[1].changes[0].before == pytest.approx(-30, abs=1e-3) and 6 < found[1].changes[0].after < 14
     assert found[1].text.startswith("b -30 -> ") and found[2].changes[0].name == "kind" and found[2].changes[0].after == "calm"
     assert found[1].to_json()["changes"][0]["name"] == "b" and all(c.name != "a" for c in found[3].changes)  # what was not seen is not changed
+    noisy = detected(detector(run, "likelihood", protocol=USUAL._replace(samples=2)), torch.from_numpy(rows_of_table(run.field, rows)[0]), 0.1)
+    chosen = np.r_[noisy.ranked[:3], noisy.ranked[700:708]]
+    made = repair(noisy.by, noisy.rows, chosen, plausible=0.95)
+    assert all(c.before != c.after and c.gain > 0 for r in made for c in r.changes) and any(r.changes for r in made)
+    np.testing.assert_array_equal([r.score[0] for r in made], noisy.scores[chosen])  # as the detection itself has them
+    np.testing.assert_array_equal([r.p[0] for r in made], noisy.p[chosen])
+    np.testing.assert_allclose([r.score[0] - r.score[1] for r in made], [sum(c.gain for c in r.changes) for r in made], atol=1e-9)
 
 
 def test_a_patch_of_a_picture_is_found(bars: Detector, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from datetime import time
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from vaestro.estimators import VAEClassifier, VAEClusterer, VAEDensity, VAEDetec
 from vaestro.estimators.scoring import log_density
 from vaestro.evaluation.likelihood import importance
 from vaestro.recipes import RECIPES, call_of
+from vaestro.uses.cluster import cluster
 
 W = np.array([[1.0, 0.0], [0.8, 0.5], [-0.6, 0.7], [0.2, -1.0], [0.5, 0.5]])
 
@@ -241,6 +243,40 @@ def test_frames_of_mixed_columns_go_in_and_come_out(library):
         density.score_samples(library({k: v for k, v in mixed(9).items() if k != "city"}))
 
 
+def odd_frame(n=60):
+    rng = np.random.default_rng(0)
+    columns = {
+        "x": rng.normal(size=n),
+        "kind": pd.Categorical(np.where(rng.random(n) > 0.5, "u", "v")),
+        "n": pd.array(rng.poisson(30, n), dtype="Int64"),
+        "yes": pd.array(rng.random(n) > 0.5, dtype="boolean"),
+        "took": pd.to_timedelta(rng.normal(9, 1, n), unit="s").astype("timedelta64[ns]"),
+        "konst": 2.5,
+        "id": [f"id{i}" for i in range(n)],
+    }
+    return pd.DataFrame(columns, index=np.arange(n)[::-1])
+
+
+def test_filled_frames_keep_their_types_and_what_stays_empty_is_told():
+    frame = odd_frame()
+    holed = frame.copy()
+    holed.iloc[2:5] = None
+    holed = holed.astype(frame.dtypes.to_dict())
+    imputer = VAEImputer("vae:hidden=8", latents=1, steps=3, draws=3, samples=5, random_state=0).fit(holed)
+    with pytest.warns(Caveat, match=r"'konst' has one value, 2\.5; gaps filled with it: 3; the gaps of columns that are not modelled stay: 'id' \(3\)"):
+        full = imputer.transform(holed)
+    assert full.dtypes.equals(frame.dtypes)
+    assert full.isna().sum().to_dict() == {**dict.fromkeys(frame.columns, 0), "id": 3}
+    assert full["konst"].eq(2.5).all()
+    assert full["took"].iloc[2:5].between(pd.Timedelta(5, "s"), pd.Timedelta(13, "s")).all()  # seconds, as it is held, are no microseconds
+    assert imputer.transform(frame).equals(frame)
+    empty = pl.DataFrame({"x": [1.0, None, 3.0] * 20, "t": [time(1), None, time(2)] * 20, "no": pl.Series([None] * 60, dtype=pl.Int64)})
+    with pytest.warns(Caveat, match=r"not modelled stay: 'no' \(60\)"):
+        full = imputer.fit(empty).transform(empty)
+    assert full.schema == empty.schema
+    assert full["t"].null_count() == 0
+
+
 def test_declared_columns_and_frames_of_numbers():
     frame = pd.DataFrame({"a": np.arange(40) % 3, "b": np.random.default_rng(0).normal(size=40)})
     assert VAEDensity("vae:hidden=8", steps=2, samples=2).fit(frame).run_.schema["x"].kind == vaestro.estimators.readers.Real()
@@ -318,6 +354,7 @@ def test_damaged_folders_are_refused(tmp_path):
     density = fitted(linear_rows(30))
     folder = density.to_folder(tmp_path / "d")
     about = json.loads((folder / "estimator.json").read_text())
+    del about["sha256"]  # as older versions wrote it
     (folder / "estimator.json").write_text(json.dumps({k: v for k, v in about.items() if k != "reader"}))
     with pytest.raises(VaestroError, match="lacks reader"):
         VAEDensity.from_folder(folder)
@@ -333,6 +370,51 @@ def test_damaged_folders_are_refused(tmp_path):
         VAEDensity.from_folder(folder)
 
 
+ALTERED = {
+    "fitted": [[], {}, {"n_features_in_": 5, "offset_": -3.5}, {"array": [1]}],
+    "reader": [None, {"is": ["Numbers"], "loc": [0.0] * 5, "scale": [1.0] * 5}, {"is": "Numbers", "loc": ["0"] * 5, "scale": [1.0] * 5}],
+    "seed": ["x"],
+    "params": [[]],
+}
+
+
+def test_altered_descriptions_are_refused(tmp_path):
+    detector = VAEDetector("ppca", latents=1, steps=1, samples=2, level=0.2, random_state=0).fit(linear_rows(60))
+    folder = detector.to_folder(tmp_path / "d")
+    file, about = folder / "estimator.json", json.loads((folder / "estimator.json").read_text())
+    file.write_text(json.dumps(about | {"params": about["params"] | {"samples": "x"}}))
+    with pytest.raises(VaestroError, match=r"estimator\.json is not as it was written \(its hash differs\)"):
+        VAEDetector.from_folder(folder)
+    del about["sha256"]
+    fitted, reader = about["fitted"], about["reader"]
+    lacks = [fitted | {"offset_": "x"}, {n: v for n, v in fitted.items() if n != "offset_"}]
+    lacks += [fitted | {"calibration_scores_": {"array": [1.0], **dtype}} for dtype in ({}, {"dtype": ["a"]}, {"dtype": "zz"})]
+    flat = [reader | {"loc": reader["loc"][:1]}, reader | {"scale": [0.0] * 5}]
+    for name, values in {**ALTERED, "fitted": ALTERED["fitted"] + lacks, "reader": ALTERED["reader"] + flat}.items():
+        for value in values:
+            file.write_text(json.dumps(about | {name: value}))
+            with pytest.raises(VaestroError) as caught:
+                VAEDetector.from_folder(folder)
+            assert "altered: restore it from a copy" in str(caught.value) or "does not know" in str(caught.value), value
+    file.write_text(json.dumps(about))
+    assert np.array_equal(VAEDetector.from_folder(folder).predict(linear_rows(9)), detector.predict(linear_rows(9)))
+
+
+def test_classes_of_every_type_are_kept_or_refused(tmp_path):
+    x, odd = linear_rows(40), np.arange(40) % 2 == 1
+    classifier = VAEClassifier("m2:hidden=8,width=8", latents=1, steps=1, random_state=0)
+    days = np.where(odd, np.datetime64("2020-01-01T05", "h"), np.datetime64("2021-01-01", "h"))
+    for i, y in enumerate((days, np.where(odd, "long word", "short"), np.where(odd, "a", "b").astype(object), odd, odd * 2.0, odd.astype(np.int8))):
+        fitted = classifier.fit(x, y)
+        back = VAEClassifier.from_folder(fitted.to_folder(tmp_path / str(i)))
+        assert back.classes_.dtype == fitted.classes_.dtype
+        assert np.array_equal(back.predict(x), fitted.predict(x))
+    fitted.classes_ = np.array([b"a", b"b"])
+    with pytest.raises(UsageError, match="is not kept in a folder"):
+        fitted.to_folder(tmp_path / "bytes")
+    assert not (tmp_path / "bytes").exists()
+
+
 @pytest.mark.parametrize(
     ("estimator", "words"),
     [
@@ -346,6 +428,8 @@ def test_damaged_folders_are_refused(tmp_path):
         (VAEDetector("vae", level=1.5), "level is 1.5, and is a share"),
         (VAEClusterer(3, recipe="vae"), "no keyword 'components'"),
         (VAEImputer("vae", draws=0), "draws is 0"),
+        (VAETransformer("gan", steps=10**9), "recipe 'gan' has no reconstruction: it has no posterior, so no row has latents; use a recipe such as vae"),
+        (VAEImputer("ae", steps=10**9), "recipe 'ae' has no density: its posterior is a point"),
         (VAEImputer("ppca"), "fits Binary or Integer or Real data"),
     ],
 )
@@ -357,6 +441,22 @@ def test_what_cannot_be_is_refused_in_one_sentence(estimator, words):
     assert "\n" not in str(caught.value)
 
 
+def test_a_classifier_needs_a_recipe_with_classes():
+    for recipe in ("vae", "cvae", own):
+        with pytest.raises(ValueError, match=r"does not learn classes from the rows whose class is known; use m2 or m1_m2"):
+            VAEClassifier(recipe).fit(linear_rows(20), np.arange(20) % 2)
+
+
+@pytest.mark.parametrize("recipe", ["mixture", "k_means"])
+def test_models_that_are_mixtures_of_rows_cluster(recipe):
+    x, truth = make_blobs(150, centers=3, cluster_std=0.3, random_state=1)
+    clusterer = VAEClusterer(3, recipe=recipe, steps=1, random_state=0).fit(x)
+    assert len(np.unique(clusterer.labels_ * 3 + truth)) == 3  # the blobs, under other numbers
+    assert np.array_equal(clusterer.predict(x), clusterer.labels_)
+    own = cluster(clusterer.run_, torch.from_numpy(clusterer._reader.pack(x)))
+    assert np.allclose(clusterer.predict_proba(x), own[:, clusterer.order_], atol=1e-5)
+
+
 def test_odd_rows():
     x = linear_rows(50)
     with pytest.raises(TypeError, match="[Ss]parse"):
@@ -365,6 +465,8 @@ def test_odd_rows():
         fitted(np.where(np.eye(50, 5, dtype=bool), np.nan, x))
     with pytest.raises(ValueError, match="column 1 of X has no entry that was seen"):
         VAEImputer("vae", steps=1).fit(np.array([[1.0, np.nan], [2.0, np.nan]]))
+    with pytest.raises(ValueError, match="two columns called 'a'"):
+        fitted(pd.DataFrame(x, columns=list("aacde")))
     with pytest.raises(ValueError, match="y has 1 class among the rows"):
         VAEClassifier(steps=1).fit(x, np.where(np.arange(50) < 9, 1, -1))
     one = VAEDensity("vae:hidden=8", latents=1, steps=2, samples=2, random_state=0)

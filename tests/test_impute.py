@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +28,11 @@ from vaestro.models import VAE
 from vaestro.networks.base import Network
 from vaestro.priors import StandardNormal
 from vaestro.training.runs import Run
+from vaestro.uses.denoise import denoise
 from vaestro.uses.evaluate import Protocol
 from vaestro.uses.impute import impute
 from vaestro.uses.inference.completing import complete_entries
+from vaestro.uses.inference.noises import gaussian
 
 NAN = math.nan
 W = torch.tensor([[1.5, 0.3], [-1.0, 1.0], [0.5, -2.0]])
@@ -195,6 +198,11 @@ def test_gaps_are_filled_from_what_goes_with_them(mixed: Run) -> None:
     assert "no gaps" in whole.notes[-1] and len(whole.cells) == 0 and whole.tables[1]["size"][0] == 100.0
 
 
+def test_a_table_is_not_denoised(mixed: Run) -> None:
+    with pytest.raises(UsageError, match="models a table, whose columns share no noise"):
+        denoise(mixed, torch.zeros(1, 4), gaussian(0.1))
+
+
 def test_refusals(mixed: Run, tmp_path: Path) -> None:
     rows = torch.full((1, 4), NAN)
     with pytest.raises(UsageError, match="draws is 0"):
@@ -280,3 +288,27 @@ def test_packed_rows_of_gaps(mixed: Run) -> None:
     table = mixed.field.kind
     assert isinstance(table, Table)
     assert np.isnan(packed(table, frame)).tolist() == [[True, False, False, True], [False, True, False, False]]
+
+
+def test_dates_seen_stay_and_gaps_beside_the_model_are_told_of(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    days = [date(2008, 1, 1) + timedelta(int(k)) for k in rng.integers(0, 200, 100)]
+    frame = pl.DataFrame({"d": days, "v": rng.normal(size=100), "k": [5] * 100})
+    run = vaestro.train("vae:latents=1,hidden=8", from_table(frame), steps=2, out=tmp_path / "run")
+    new = pl.DataFrame({"d": [datetime(2008, 3, 1, 13), None], "v": [None, 1.0], "k": [7, None], "zz": [None, 1]})
+    found = impute(run, new, 1, 20)
+    assert found.tables[0]["d"][0] == datetime(2008, 3, 1, 13) and found.tables[0].drop("zz").null_count().sum_horizontal()[0] == 0
+    assert found.tables[0]["k"].to_list() == [7, 5] and found.tables[0]["zz"].to_list() == [None, 1]
+    assert found.notes[-2:] == ("column 'k' has one value, 5; gaps filled with it: 1", "the gaps of columns that are not modelled stay: 'zz' (1)")
+    again = impute(run, found.tables[0], 1)
+    assert again.notes[-1] == "the gaps of columns that are not modelled stay: 'zz' (1)" and not any("no gaps" in n for n in again.notes)
+    zone = new.with_columns(pl.col("d").dt.replace_time_zone("Europe/Paris"))
+    assert impute(run, zone, 1, 20).tables[0]["d"][0] == zone["d"][0]
+    far = vaestro.generate(run, 4, given={"v": "1e30"})  # as a table with that value is read
+    assert far.isfinite().all() and (far[:, 1] == 1e15).all()
+
+
+def test_weights_that_are_no_numbers_are_refused(world: tuple[Run, np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vaestro.core.Trace.log_w", torch.full((9, 1), -math.inf))
+    with pytest.raises(UsageError, match="no draw of their latents has a weight"):
+        complete_entries(world[0], torch.tensor([[1.0, NAN, 0.0]]), 3, 9)

@@ -469,6 +469,19 @@ def test_a_model_that_is_told_something_is_told_it(tmp_path: Path) -> None:
     assert not torch.equal(done.means, complete(run, x, mask, few, given={"label": 1}).means)
     with pytest.raises(UsageError, match="is told 'label'"):
         complete(run, x, mask, few)
+    first, other = (traverse(run, x, 3, 99, given={"label": labels}) for labels in (told["label"], [0, *[1] * 8]))  # the first row's class is what counts
+    order = [first.labels.index(name) for name in other.labels]
+    torch.testing.assert_close(first.pictures[order], other.pictures)
+
+
+def test_rows_too_far_to_be_cleaned_are_named(tmp_path: Path) -> None:
+    from vaestro.data.schema import Integer
+
+    run = bare(replace(linear_run(tmp_path), schema=toy_schema(Integer(17), (1, 4, 3))), "vae", "latents=3")
+    x = torch.rand(3, 1, 4, 3)
+    x[1] *= 1e20
+    with pytest.raises(UsageError, match="row 1 is so far from all that the model knows that its clean version is no number"):
+        denoise(run, x, gaussian(0.1), Effort(8, 3, 2), REFINEMENTS["none"])
 
 
 def test_rows_in_parts_are_told_their_own_conditions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,12 +156,12 @@ def test_streamed_codes_are_the_posterior_means(run: Run, tmp_path: Path, monkey
     wanted = vaestro.embed(run, x_of(run)).numpy()
     for chunk in (500, 7):  # whatever the chunks
         monkeypatch.setattr(embedding, "AT_ONCE", chunk)
-        made = write_codes(tmp_path / "c.npy", run)
+        made = write_codes(run, tmp_path / "c.npy")
         np.testing.assert_allclose(np.load(tmp_path / "c.npy"), wanted, atol=1e-6)
     assert made.columns == {"z": (0, 3)} and made.rows == len(wanted)
     monkeypatch.setattr(embedding, "PIECE", 10)  # so that several pieces are joined
-    write_codes(tmp_path / "c.csv", run)
-    write_codes(tmp_path / "c.parquet", run)
+    write_codes(run, tmp_path / "c.csv")
+    write_codes(run, tmp_path / "c.parquet")
     for frame in (pl.read_csv(tmp_path / "c.csv"), pl.read_parquet(tmp_path / "c.parquet")):
         assert frame.columns == ["row", "label", "z_0", "z_1", "z_2"] and frame["row"].to_list() == list(range(len(wanted)))
         assert np.array_equal(frame["label"].cast(int).to_numpy(), lot(run).labelled())
@@ -178,7 +178,7 @@ def test_groups_of_a_hierarchy_are_the_means_given_the_means_above(deep: Run, tm
     wanted = torch.cat(by_hand, 1)
     torch.testing.assert_close(vaestro.embed(deep, x), wanted)
     torch.testing.assert_close(vaestro.embed(deep, x[5:9]), wanted[5:9], atol=1e-6, rtol=1e-5)  # whatever rows stand beside them
-    write_codes(tmp_path / "c.npy", deep)
+    write_codes(deep, tmp_path / "c.npy")
     np.testing.assert_allclose(np.load(tmp_path / "c.npy"), wanted, atol=1e-6)
     torch.manual_seed(5)
     assert torch.equal(vaestro.embed(deep, x), vaestro.embed(deep, x))
@@ -209,15 +209,25 @@ def test_draws_follow_the_posterior_and_the_seed(run: Run) -> None:
 def test_every_group_of_a_hierarchy_by_name(deep: Run, tmp_path: Path) -> None:
     with torch.no_grad():
         trace = central(deep.model.eval(), {"x": x_of(deep)})
-    made = write_codes(tmp_path / "all.npy", deep)
+    made = write_codes(deep, tmp_path / "all.npy")
     assert list(made.columns) == list(trace.latents)
     whole_array = np.load(tmp_path / "all.npy")
     for name, (first, end) in made.columns.items():
         np.testing.assert_allclose(whole_array[:, first:end], trace[name].value.flatten(1).numpy(), atol=1e-5)
-        write_codes(tmp_path / "one.npy", deep, wanted=Codes(group=name))
+        write_codes(deep, tmp_path / "one.npy", wanted=Codes(group=name))
         assert np.array_equal(np.load(tmp_path / "one.npy"), whole_array[:, first:end])
     with pytest.raises(UsageError, match="no latents called 'zz'"):
-        write_codes(tmp_path / "none.npy", deep, wanted=Codes(group="zz"))
+        write_codes(deep, tmp_path / "none.npy", wanted=Codes(group="zz"))
+
+
+def test_codes_are_not_written_over_the_rows_that_are_read(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "rows.npy"
+    np.save(file, x_of(run)[:4].numpy().astype(np.uint8))
+    before = file.read_bytes()
+    for rows in (file, str(file)):
+        with pytest.raises(UsageError, match="it is read, and would be lost"):
+            write_codes(run, str(file), rows)
+    assert file.read_bytes() == before
 
 
 def test_a_file_of_codes_is_whole_or_as_it_was(run: Run, tmp_path: Path) -> None:
@@ -228,7 +238,7 @@ def test_a_file_of_codes_is_whole_or_as_it_was(run: Run, tmp_path: Path) -> None
         raise VaestroError("the disk is gone")
 
     with pytest.raises(VaestroError, match="gone"):
-        write_codes(tmp_path / "c.npy", run, Lot("rows", 2000, broken))
+        write_codes(run, tmp_path / "c.npy", Lot("rows", 2000, broken))
     assert (tmp_path / "c.npy").read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
     with pytest.raises(VaestroError, match="free some space"), whole(tmp_path / "c.npy"):
         raise OSError(28, "no space left")
@@ -353,14 +363,14 @@ def test_points_in_crowds_are_fainter_and_none_vanishes() -> None:
 
 
 def test_maps_are_files_that_can_be_read(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plot(tmp_path / "map.png", run)
+    plot(run, tmp_path / "map.png")
     with Image.open(tmp_path / "map.png") as image:
         assert image.size[0] > 1000 and len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 20
     many = Map("run", Lot("rows", 30, lambda: iter(()), np.arange(30)), "pca", np.random.default_rng(0).normal(size=(30, 2)), ("a", "b"), None, None)
     draw_map(tmp_path / "many.svg", many)  # more classes than colours: no legend
     assert b"<svg" in (tmp_path / "many.svg").read_bytes() and "too few" in many.caption
     with pytest.raises(UsageError, match="written as"):
-        plot(tmp_path / "map.txt", run)
+        plot(run, tmp_path / "map.txt")
     monkeypatch.setattr("vaestro.uses.plot.find_spec", lambda name: None if name == "umap" else object())
     with pytest.raises(UsageError, match=r"vaestro\[umap\]"):
         chart(run, by="umap")

@@ -214,7 +214,8 @@ def test_queries_of_known_classes_are_seldom_rejected_and_others_often(run: Run,
     made.write(tmp_path / "r.csv")
     assert pl.read_csv(tmp_path / "r.csv")["said"].to_list() == made.said
     few = recognise(run, tmp_path / "gallery", tmp_path / "query", Recognising(shots=1, reject=0.001))
-    assert not few.unknown.any() and "to calibrate" in few.notes[-1]
+    assert not few.unknown.any() and "so nothing is ever called unknown at a rate of 0.001, which takes 999" in few.notes[-1]
+    assert few.lines[0].endswith("0 unknown, as too few rows calibrate for any to be.") and made.lines[0].endswith(" unknown.")
     for how, words in (
         (Recognising(shots=999), "fewer than the 999 shots"),
         (Recognising(reject=1.0), "below 1"),

@@ -79,7 +79,7 @@ def embed(
     require_writer(out, *([] if data is None else [Path(data)]))
     wanted = Codes(READINGS[read], group, seed)
     with watching():
-        made = write_codes(out, opened(run, own, device), data, wished(split, resize), wanted)
+        made = write_codes(opened(run, own, device), out, data, wished(split, resize), wanted)
     groups = ", ".join(f"{name} in columns {first} to {end - 1}" for name, (first, end) in made.columns.items())
     told(made.to_json(), as_json, [f"{made.rows:,} rows; {groups}."], out)
 
@@ -105,7 +105,7 @@ def plot(
     require_plotter(out)
     PROJECTIONS[by]  # a misspelt one is told before anything is computed
     with watching():
-        made = draw(out, opened(run, own), data, by, wished(split, resize), seed)
+        made = draw(opened(run, own), out, data, by, wished(split, resize), seed)
     told(made.to_json(), as_json, [f"{made.caption}."], out)
 
 

@@ -61,7 +61,7 @@ class VAEEstimator(BaseEstimator):  # type: ignore[misc]
     """
 
     _gaps: ClassVar[bool] = False  # whether NaN in an array is an entry that was not seen
-    _kept: ClassVar[tuple[str, ...]] = ()  # fitted attributes that are saved beside the run
+    _kept: ClassVar[dict[str, type]] = {}  # fitted attributes that are saved beside the run
     recipe: Any
     latents: int | None
     steps: int
@@ -113,6 +113,12 @@ class VAEEstimator(BaseEstimator):  # type: ignore[misc]
             return call_of(call.entry, call.keywords | call.training | self._keywords())
         except UsageError as error:
             raise Refused(str(error)) from None
+
+    def _require(self, what: str, remedy: str) -> None:
+        """Raises Refused, before any training, for a recipe whose entry says that it has none of `what`."""
+        entry = self._call().entry
+        if what in entry.lacks:
+            raise Refused(f"recipe {entry.name!r} has no {what}: {entry.lacks[what]}; {remedy}")
 
     def _checked(self, X: Any, reset: bool) -> Any:
         """X as an array of floats, or as it is where it is a frame of mixed columns; what is masked was not seen."""
@@ -208,7 +214,7 @@ class VAEEstimator(BaseEstimator):  # type: ignore[misc]
 
         Raises UsageError where the folder holds another estimator or none, VaestroError where a file was cut or altered.
         """
-        about = read_folder(Path(folder), cls.__name__)
+        about = read_folder(Path(folder), cls.__name__, {"n_features_in_": int, **cls._kept})
         known = cls().get_params(deep=False)
         estimator = cls(**{n: v for n, v in about["params"].items() if n in known})
         if recipe is not None:

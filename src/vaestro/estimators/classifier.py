@@ -1,5 +1,6 @@
 """Rows in classes that are known for some of them."""
 
+import inspect
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,10 +10,12 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d
 
+from vaestro.api import to_call
 from vaestro.data.kinds import Array
 from vaestro.estimators.base import Labels, VAEEstimator
-from vaestro.estimators.readers import Refused
+from vaestro.estimators.readers import Refused, refusing
 from vaestro.estimators.scoring import classified
+from vaestro.recipes import Call
 
 UNLABELLED = -1
 
@@ -25,7 +28,7 @@ class VAEClassifier(ClassifierMixin, VAEEstimator):  # type: ignore[misc]
     The other parameters are those of VAEEstimator. Fitted: `classes_`.
     """
 
-    _kept: ClassVar[tuple[str, ...]] = ("classes_",)
+    _kept: ClassVar[dict[str, type]] = {"classes_": np.ndarray}
     classes_: NDArray[Any]
 
     def __init__(  # noqa: PLR0913 (the parameters of an estimator; fit looks at them)
@@ -54,6 +57,14 @@ class VAEClassifier(ClassifierMixin, VAEEstimator):  # type: ignore[misc]
     def _keywords(self) -> dict[str, Any]:
         """What the parameters say of the recipe."""
         return {**super()._keywords(), "label": "label", "labels": None, "known": "known"}
+
+    def _call(self) -> Call:
+        """The recipe with what the parameters say of it; raises Refused for one that learns no classes from some labels."""
+        with refusing():
+            entry = to_call(self.recipe).entry
+        if not {"label", "labels", "known"} <= inspect.signature(entry.build).parameters.keys():
+            raise Refused(f"recipe {entry.name!r} does not learn classes from the rows whose class is known; use m2 or m1_m2")
+        return super()._call()
 
     def fit(self, X: Any, y: Any) -> "VAEClassifier":
         """Train on rows X [n, columns] of classes y [n], of which -1 is unknown. Raises ValueError for what does not fit, and for fewer than two classes."""

@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from sklearn.base import ClusterMixin
 
 from vaestro.data.kinds import Array
-from vaestro.errors import UsageError
 from vaestro.estimators.base import VAEEstimator
-from vaestro.estimators.readers import Refused
+from vaestro.estimators.readers import refusing
 from vaestro.estimators.scoring import clustered
 
 DRAWS = 16
@@ -24,7 +23,7 @@ class VAEClusterer(ClusterMixin, VAEEstimator):  # type: ignore[misc]
     the largest and empty ones the last; `order_` are the components of the prior in that order.
     """
 
-    _kept: ClassVar[tuple[str, ...]] = ("labels_", "order_")
+    _kept: ClassVar[dict[str, type]] = {"labels_": np.ndarray, "order_": np.ndarray}
     n_clusters: int
     labels_: NDArray[np.int64]
     order_: NDArray[np.int64]
@@ -62,10 +61,8 @@ class VAEClusterer(ClusterMixin, VAEEstimator):  # type: ignore[misc]
         """Train on rows X [n, columns]; y is not looked at. Raises ValueError for what does not fit, and for a recipe whose prior is no mixture."""
         held, _ = self._learnt(X)
         self._train(held)
-        try:
+        with refusing():
             found = self._memberships(torch.from_numpy(held)).argmax(1).numpy()
-        except UsageError as error:
-            raise Refused(str(error)) from None
         self.order_ = np.argsort(-np.bincount(found, minlength=self.n_clusters), kind="stable")
         self.labels_ = self.predict(X)
         return self

@@ -9,9 +9,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from vaestro.data.kinds import Array
-from vaestro.errors import UsageError
 from vaestro.estimators.base import VAEEstimator
-from vaestro.estimators.readers import Held, Refused, whole
+from vaestro.estimators.readers import Held, refusing, whole
 from vaestro.estimators.scoring import log_density, require_density
 from vaestro.uses.generate import sample
 
@@ -50,14 +49,10 @@ class Scored(VAEEstimator):
 
     def _train_scored(self, held: Held) -> None:
         whole("samples", self.samples)
-        name, lacks = self._call().entry.name, self._call().entry.lacks
-        if "density" in lacks:
-            raise Refused(f"recipe {name!r} has no density: {lacks['density']}; use a recipe such as vae or iwae")
+        self._require("density", "use a recipe such as vae or iwae")
         learnt = self._train(held)
-        try:
+        with refusing():
             require_density(self.run_, torch.from_numpy(learnt[:1]))
-        except UsageError as error:
-            raise Refused(str(error)) from None
 
     def _log_density(self, held: torch.Tensor) -> Array:
         found: Array = log_density(self.run_, held, int(self.samples), self._seed).numpy()

@@ -27,7 +27,7 @@ class VAEDetector(OutlierMixin, Scored):  # type: ignore[misc]
     VAEDensity. With m < 1 / level - 1 nothing can be flagged, which is said as a Caveat.
     """
 
-    _kept: ClassVar[tuple[str, ...]] = ("offset_", "calibration_scores_")
+    _kept: ClassVar[dict[str, type]] = {"offset_": float, "calibration_scores_": np.ndarray}
     level: float
     calibration: float
     offset_: float

@@ -14,7 +14,7 @@ from vaestro.data.kinds import Array
 from vaestro.data.prepare.frames import is_frame
 from vaestro.data.prepare.tables import from_table, rows_of_table, unpacked
 from vaestro.data.schema import Field, Measured, Real, Table
-from vaestro.errors import UsageError
+from vaestro.errors import UsageError, VaestroError
 
 Held: TypeAlias = NDArray[np.float32]
 
@@ -48,8 +48,9 @@ def share(name: str, value: object, least: float = math.ulp(0.0)) -> float:
 
 def is_mixed(X: object, columns: Mapping[str, str] | None) -> bool:
     """Whether X is a frame to be read column by column: one whose columns are declared, or of which one at least holds no numbers."""
-    if not is_frame(X):
-        return False
+    with refusing():
+        if not is_frame(X):
+            return False
     import narwhals
 
     native: Any = X
@@ -153,21 +154,49 @@ READERS: dict[str, type[Numbers]] = {"Numbers": Numbers, "Gapped": Gapped}
 
 
 def reader_of(data: Mapping[str, Any], field: Field) -> Reader:
-    """The reader that `to_json` wrote, for a run of this field; raises UsageError for one that this version does not know."""
-    if data.get("is") == "Mixed":
+    """The reader that `to_json` wrote, for a run of this field.
+
+    Raises UsageError for one that this version does not know, VaestroError for centres and scales that are not finite numbers, one for each column.
+    """
+    name = data.get("is")
+    if name == "Mixed":
         return Mixed(field)
-    if data.get("is") not in READERS:
-        raise UsageError(f"the estimator reads its rows by {data.get('is')!r}, which this version does not know; use the version that saved it")
-    return READERS[str(data["is"])](tuple(map(float, data["loc"])), tuple(map(float, data["scale"])))
+    if not isinstance(name, str) or name not in READERS:
+        raise UsageError(f"the estimator reads its rows by {name!r}, which this version does not know; use the version that saved it")
+    loc, scale = (_finite(data.get(n), field.size) for n in ("loc", "scale"))
+    if loc is None or scale is None or min(scale, default=1.0) <= 0:
+        raise VaestroError(f"the estimator's reader has no centre and scale for each of {field.size} columns; the file was altered: restore it from a copy")
+    return READERS[name](loc, scale)
 
 
-def like(X: Any, frame: Any) -> Any:
-    """A frame of polars in the library that X comes from, with X's index if it has one."""
+def _finite(values: object, size: int) -> tuple[float, ...] | None:
+    """So many finite numbers, or nothing where values are none."""
+    if not isinstance(values, list) or len(values) != size or not all(isinstance(v, float | int) and math.isfinite(v) for v in values):
+        return None
+    return tuple(map(float, values))
+
+
+def like(X: Any, frame: Any, before: Any) -> Any:
+    """X with the columns that a frame of polars holds otherwise than `before`, which is X as polars has it: in X's library, index and, where it fits, type."""
     import narwhals
 
     native = narwhals.from_native(X, eager_only=True)
     if native.implementation.is_polars():
         return frame
-    made = narwhals.from_dict({name: frame[name].to_list() for name in frame.columns}, backend=native.implementation)
-    index = narwhals.maybe_get_index(native)
-    return made.to_native() if index is None else made.to_native().set_axis(index, axis=0)
+    news = {i: frame[:, i] for i in range(frame.width) if not frame[:, i].equals(before[:, i], null_equal=True)}
+    made = {i: narwhals.new_series(new.name, new.to_list(), backend=native.implementation) for i, new in news.items()}
+    if not native.implementation.is_pandas_like():
+        return native.with_columns(column.cast(native.schema[column.name]) for column in made.values()).to_native()
+    full = X.copy()
+    for i, column in made.items():
+        full.isetitem(i, _of_type(column.to_native().set_axis(X.index), X.dtypes.iloc[i]))
+    return full
+
+
+def _of_type(column: Any, dtype: Any) -> Any:
+    """A column of pandas in a type, or as it is where that cannot hold its values."""
+    try:
+        cast = column.astype(dtype)
+    except (TypeError, ValueError):
+        return column
+    return cast if cast.isna().sum() == column.isna().sum() else column  # a category that is not among the known ones becomes a gap

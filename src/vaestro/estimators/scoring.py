@@ -12,6 +12,7 @@ from vaestro.core import Choose, Draw, Shape, Site, Trace, Value, centre, take
 from vaestro.errors import UsageError
 from vaestro.evaluation.likelihood import importance
 from vaestro.evaluation.scope import device_of, evaluating, forked
+from vaestro.models.base import memberships
 from vaestro.priors import responsibilities
 from vaestro.progress import tell
 from vaestro.seeds import mix
@@ -125,8 +126,15 @@ def classified(run: Run, x: Tensor) -> Tensor:
 def clustered(run: Run, x: Tensor, draws: int, seed: int) -> Tensor:
     """E_q(z|x)[p(c | z)] of rows as they are held, [n, clusters], as `uses.cluster` has it, with the same noise for every row.
 
-    Raises UsageError for a model without a prior that is a mixture.
+    A model that is itself a mixture of rows says p(c | x) without draws. Raises UsageError for another model without a prior that is a mixture.
     """
+
+    def own(rows: Tensor) -> Tensor:
+        found = memberships(run.model, {"x": rows})
+        return rows.new_zeros(len(rows), 0) if found is None else found
+
+    if in_blocks(run, x[:1], own).shape[1]:
+        return in_blocks(run, x, own, "finding clusters")
     site = require_slot(run.model, title(run.about), run.schema)
 
     def read(rows: Tensor) -> Tensor:

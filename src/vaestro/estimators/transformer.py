@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from vaestro.data.kinds import Array
 from vaestro.estimators.base import VAEEstimator
-from vaestro.estimators.readers import Refused
+from vaestro.estimators.readers import Refused, refusing
 from vaestro.estimators.scoring import decoded, embedded
 
 
@@ -49,9 +49,12 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VAEEstim
         return tags
 
     def fit(self, X: Any, y: Any = None) -> "VAETransformer":
-        """Train on rows X [n, columns]; y is not looked at. Raises ValueError for parameters and data that do not fit, before a step is taken."""
+        """Train on rows X [n, columns]; y is not looked at. Raises ValueError for parameters and data that do not fit, and for a recipe without latents."""
         held, _ = self._learnt(X)
-        self._train(held)
+        self._require("reconstruction", "use a recipe such as vae")
+        learnt = self._train(held)
+        with refusing():
+            embedded(self.run_, torch.from_numpy(learnt[:1]))
         return self
 
     def transform(self, X: Any) -> Array:

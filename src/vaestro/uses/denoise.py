@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vaestro.data.schema import Binary, Integer
+from vaestro.data.schema import Binary, Integer, Table
 from vaestro.errors import UsageError
 from vaestro.evaluation.metrics.subject import mean_of
 from vaestro.evaluation.scope import at_rest, device_of, evaluating, forked
@@ -84,10 +84,12 @@ def denoise(  # noqa: PLR0913 (the options of a use, each by its name)
     (see `noises`). z ~ p(z | noisy) by importance resampling of q(z | .) at the noisy rows and at their reconstruction, then `moves` of `refine`; the
     answer is the mean over `draws` of E[x | noisy, z]. No encoder is trusted: it proposes only. The same seed gives the same rows.
 
-    Raises UsageError for a model without a posterior or a density, a likelihood whose numbers depend on each other, latents that `refine` cannot move, rows
-    of another shape, and a model that is told something where `given` lacks it.
+    Raises UsageError for a run on a table, a model without a posterior or a density, a likelihood whose numbers depend on each other, latents that `refine`
+    cannot move, rows of another shape or too far off for a finite answer, and a model that is told something where `given` lacks it.
     """
     require_effort(effort)
+    if isinstance(run.field.kind, Table):
+        raise UsageError(f"{run.name} models a table, whose columns share no noise; find odd entries with `vaestro detect --repair`")
     noisy, told = require_rows(run, noisy, "noisy rows"), settle(run, len(noisy), given)
     parts = []
     with forked(device_of(run.model)), at_rest(run.model), torch.no_grad():
@@ -95,8 +97,12 @@ def denoise(  # noqa: PLR0913 (the options of a use, each by its name)
             torch.manual_seed(mix(seed, number, 26))
             parts.append(_denoised(run, noisy[part], noise, {n: v[part] for n, v in told.items()}, (effort, refine)))
             tell("denoising", part.stop / len(noisy))
+    rows = torch.cat([p.rows for p in parts])
+    if not bool(rows.isfinite().all()):
+        row = int((~rows.isfinite()).flatten(1).any(1).nonzero()[0])
+        raise UsageError(f"row {row} is so far from all that the model knows that its clean version is no number; check its units, or leave it out")
     return Denoised(
-        torch.cat([p.rows for p in parts]),
+        rows,
         torch.cat([p.spread for p in parts]),
         torch.cat([p.effective for p in parts]),
         sum(p.accepted * len(p.rows) for p in parts) / len(noisy),

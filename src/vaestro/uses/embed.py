@@ -24,7 +24,7 @@ from vaestro.progress import tell
 from vaestro.registry import Registry
 from vaestro.seeds import mix
 from vaestro.training.files import whole
-from vaestro.training.finding import Named, opened
+from vaestro.training.finding import by_name
 from vaestro.training.runs import Run
 from vaestro.uses.reconstruct import codes_of, require_latents
 from vaestro.uses.rows.frames import require_place
@@ -134,14 +134,17 @@ MEANS = Codes()
 Chunks: TypeAlias = Iterable[Groups]
 
 
-def write_codes(path: Path | str, run: Named, rows: Any = None, wish: Wish = USUAL, wanted: Codes = MEANS, given: Given | None = None) -> Embedded:
+@by_name
+def write_codes(run: Run, path: Path | str, rows: Any = None, wish: Wish = USUAL, wanted: Codes = MEANS, given: Given | None = None) -> Embedded:
     """The codes of rows, streamed into a file that is whole or absent; memory does not grow with the number of rows, but for their labels and names.
 
     A .npy file holds float32 [rows, numbers], groups side by side; .csv and .parquet have columns GROUP_0, GROUP_1, ..., beside `row`, and `file` and `label`
-    where they are known. `rows` is whatever `lot` reads. Raises UsageError for another ending, a missing folder, an unknown group, and as `grouped` does.
+    where they are known. `rows` is whatever `lot` reads. Raises UsageError for another ending, a missing folder, the file that is read, an unknown group, and
+    as `grouped` does.
     """
-    path, run = Path(path), opened(run)
-    writer, of, only = require_writer(path), lot(run, rows, wish), wanted.group
+    path = Path(path)
+    writer = require_writer(path, *([Path(rows).expanduser()] if isinstance(rows, Path | str) else []))
+    of, only = lot(run, rows, wish), wanted.group
     chunks = grouped(run, of, wanted.reading, wanted.seed, given)
     first = next(chunks)
     if only is not None and only not in first:

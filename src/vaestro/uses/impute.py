@@ -11,12 +11,12 @@ from vaestro.data.prepare.columns import pack, texts, unpack
 from vaestro.data.prepare.frames import Frame, frame_of
 from vaestro.data.prepare.inferring import typed
 from vaestro.data.prepare.tables import require_table, rows_of_table
-from vaestro.data.schema import Column, Measured, Named
+from vaestro.data.schema import Column, Dated, Measured, Named
 from vaestro.errors import UsageError
 from vaestro.evaluation.rubin import Pooled, pool
 from vaestro.training.finding import by_name
 from vaestro.training.runs import Run
-from vaestro.uses.inference.completing import SAMPLES, complete_entries
+from vaestro.uses.inference.completing import SAMPLES, complete_entries, others_filled
 from vaestro.uses.rows.given import Given
 
 ENOUGH = 200  # draws from which a cell's interval is read
@@ -54,12 +54,14 @@ def impute(run: Run, source: Any, draws: int = 10, samples: int = SAMPLES, seed:
     """Fill the gaps of a table `draws` times by x_unseen ~ p(x_unseen | x_seen) of a trained model, and say how sure each cell is.
 
     `source` is a path, a frame or a mapping with the columns of training. A cell's estimate is the median of 200 draws or more, of a category the most
-    frequent one with its share; its interval holds 95 % of them. Means of columns of numbers are pooled over the completed tables (`pool`). Draws carry the
+    frequent one with its share; its interval holds 95 % of them. A gap in a column of one value is filled with it; gaps of other columns that the run does
+    not model stay, and `notes` name them. Means of columns of numbers are pooled over the completed tables (`pool`). Draws carry the
     uncertainty of the latents and of the columns given them, not that of the weights, which are one estimate: intervals of pooled means are somewhat short
     on small training sets. Raises UsageError as `complete` and `rows_of_table` do.
     """
     table, frame = require_table(run.field), frame_of(source)
     rows, notes = rows_of_table(run.field, frame)
+    frame, others = others_filled(table, frame)
     many = max(draws, ENOUGH)
     gaps = np.isnan(rows)
     holed = np.flatnonzero(gaps.any(1))
@@ -73,8 +75,9 @@ def impute(run: Run, source: Any, draws: int = 10, samples: int = SAMPLES, seed:
         poor = int((done.effective < FEW).sum())
         if poor:
             notes.append(f"{poor} of {len(holed)} rows rest on fewer than {FEW:g} effective samples; raise samples, or train denoising_vae")
-    else:
+    elif not others:
         notes.append("the table has no gaps")
+    notes += others
     columns = [(i, c) for i, c in enumerate(table.columns)]
     filled = tuple(_filled(frame, columns, gaps, holed, made[d]) for d in range(draws))
     return Imputation(filled, _cells(columns, gaps, holed, made), _pooled(filled, columns, gaps), tuple(notes))
@@ -100,14 +103,14 @@ def _filled(frame: Frame, columns: list[tuple[int, Column]], gaps: np.ndarray, h
 
 
 def _own(column: Column, series: Any) -> Any:
-    """A column's own values, in the type in which the table writes them; numbers finer than its steps stay as fine."""
+    """A column's own values, in the type in which the table writes them; numbers and times finer than its steps stay as fine."""
     import polars as pl
 
     wanted = unpack(column, np.array([0.0])).dtype
     if isinstance(column, Named) and str(wanted) == "String":
         return texts(series)
     own = typed(series)
-    if own.dtype == wanted:
+    if own.dtype == wanted or (isinstance(column, Dated) and own.dtype == pl.Datetime):
         return own
     if isinstance(column, Measured) and own.dtype.is_numeric() and (own.dtype.is_float() or wanted.is_float()):
         return own.cast(pl.Float64)

@@ -15,7 +15,7 @@ from vaestro.evaluation.scope import fixed_rows
 from vaestro.evaluation.sure import Sure, mean
 from vaestro.registry import Registry
 from vaestro.training.files import write_bytes
-from vaestro.training.finding import Named, opened
+from vaestro.training.finding import by_name
 from vaestro.training.runs import Run, title
 from vaestro.uses.embed import codes
 from vaestro.uses.rows.lots import USUAL, Lot, Wish, lot
@@ -155,9 +155,10 @@ def draw_map(path: Path, made: Map, heading: str | None = None) -> None:
     write_bytes(path, file.getvalue())
 
 
-def plot(path: Path | str, run: Named, rows: Any = None, by: str = "pca", wish: Wish = USUAL, seed: int = 0) -> Map:
+@by_name
+def plot(run: Run, path: Path | str, rows: Any = None, by: str = "pca", wish: Wish = USUAL, seed: int = 0) -> Map:
     """`chart`, drawn to a .png, .pdf or .svg file."""
-    path, run = Path(path), opened(run)
+    path = Path(path)
     require_plotter(path)
     made = chart(run, rows, by, wish, seed)
     draw_map(path, made, f"{title(run.about)} on {run.schema.name}")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from vaestro.errors import UsageError
-from vaestro.evaluation.conformal import ranked
+from vaestro.evaluation.conformal import needed, ranked
 from vaestro.evaluation.metrics.encodings import require_learners
 from vaestro.evaluation.sure import Sure, mean, room, share, within
 from vaestro.progress import tell
@@ -116,7 +116,8 @@ class Recognised:
     @property
     def lines(self) -> list[str]:
         """What was found, in words."""
-        said = [f"{self.rows.size:,} queries, {len(self.classes)} known classes, {int(self.unknown.sum()):,} unknown"]
+        able = "" if self.calibration >= needed(self.how.reject) else ", as too few rows calibrate for any to be"
+        said = [f"{self.rows.size:,} queries, {len(self.classes)} known classes, {int(self.unknown.sum()):,} unknown{able}"]
         if self.accuracy is not None and self.rejected is not None and self.caught is not None:
             known = [f"nearest class right {self.accuracy}", f"called unknown {self.rejected}, at most {self.how.reject:g} by design"]
             said += [f"Of queries of known classes: {'; '.join(known)}"] if self.accuracy.value == self.accuracy.value else []
@@ -158,9 +159,9 @@ def recognise(run: Run, gallery: Any, query: Any, how: Recognising = USUAL_WAY, 
 
 
 def _told(m: int, reject: float) -> list[str]:
-    if 1 / (m + 1) <= reject:
+    if m >= needed(reject):
         return []
-    return [f"{m} rows of the gallery are left to calibrate, and calling anything unknown at a rate of {reject:g} takes {int(np.ceil(1 / reject)) - 1}"]
+    return [f"{m} rows of the gallery are left to calibrate, so nothing is ever called unknown at a rate of {reject:g}, which takes {needed(reject):,}"]
 
 
 def halves(labels: np.ndarray, shots: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -56,7 +56,7 @@ def traverse(
     if steps < 1 or most < 1:
         raise UsageError(f"{steps} steps of {most} latents show nothing; give 1 or more of both")
     x = require_rows(run, x)
-    told = settle(run, 1, given)
+    told = {name: v[:1] for name, v in settle(run, len(x), given).items()}  # as the first row of x is told
     with forked(device_of(run.model)), evaluating(run.model):
         torch.manual_seed(mix(0, 23))
         start = encoded(run, x[:1], told, "traverse")

@@ -13,7 +13,7 @@ from vaestro.evaluation.likelihood import Rows
 from vaestro.training.finding import by_name
 from vaestro.training.runs import Run, title
 from vaestro.uses.detect.calibrated import USUAL, Detector, detector
-from vaestro.uses.detect.labels import Labelled
+from vaestro.uses.detect.labels import Labelled, labelled_of
 from vaestro.uses.detect.scores import rows_of
 from vaestro.uses.evaluate import Protocol
 
@@ -85,7 +85,7 @@ def detect(
     """
     require_level(fdr, "the false-discovery rate")
     x, notes = rows_of(run, source)
-    made = detector(run, score, None if labelled is None else Labelled(*labelled), protocol)
+    made = detector(run, score, labelled_of(labelled), protocol)
     return detected(made, x, fdr, tuple(notes))
 
 

@@ -27,6 +27,15 @@ class Labelled(NamedTuple):
     anomalous: Any  # truths [n]
 
 
+def labelled_of(given: Any) -> Labelled | None:
+    """Labelled rows from a pair of rows and labels, or none of nothing; raises UsageError for anything else."""
+    if given is None or isinstance(given, Labelled):
+        return given
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise UsageError(f"labelled rows are a pair, and a {type(given).__name__} is none; give (rows, labels), a label of 0 or 1 for each row")
+    return Labelled(*given)
+
+
 class Learnt(NamedTuple):
     """What the labels led to, and why, in a sentence."""
 

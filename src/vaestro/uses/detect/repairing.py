@@ -1,7 +1,8 @@
 """The nearest plausible usual version of a strange row: what would have to be otherwise, the most telling change first."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -12,18 +13,22 @@ from vaestro.data.prepare.columns import unpack
 from vaestro.data.schema import Field, Table
 from vaestro.errors import UsageError
 from vaestro.evaluation.conformal import require_level
+from vaestro.evaluation.likelihood import Rows
 from vaestro.evaluation.metrics.subject import central, mean_of
 from vaestro.evaluation.scope import device_of, evaluating, forked
 from vaestro.progress import tell
-from vaestro.uses.detect.calibrated import Detector
+from vaestro.uses.detect.calibrated import BLOCK, Detector
 from vaestro.uses.detect.spoiling import Domain, domain
 
 SINGLE = 64  # entries of a row up to which each is tried alone
 PASSES = 20  # through the model, until an entry agrees with the others
 PLAUSIBLE = 0.2  # the p-value that a repaired row shall have
 AT_MOST = 5  # entries that are changed one by one
+TRIED = 8  # of the changes of an entry, the best by one draw, that are compared under the same noise as the row itself
 SHOWN = 5  # changes that a line holds
 TELLING = (0.01, 0.05, 0.2)  # shares of calibration rows whose entry is further from its reconstruction than one that stays, tried in turn
+
+Judge: TypeAlias = Callable[[Tensor], Rows]  # how strange versions [k, *shape] of a row are, all under one noise, [k]
 
 
 class Change(NamedTuple):
@@ -70,7 +75,8 @@ def repair(by: Detector, x: Tensor, rows: np.ndarray, plausible: float = PLAUSIB
     Larger rows: entries further from their reconstruction than all but 1 % of calibration rows have them are replaced together by it, again and again; so with
     5 and 20 %. Of these versions the least changed plausible one is taken, else the least strange.
 
-    Deterministic. Raises UsageError for a level outside (0, 1), a number of changes below 1, and a model without a posterior.
+    A row's score is the one that a detection of all of `x` gives it, and what a change is worth is told under one noise. Deterministic.
+    Raises UsageError for a level outside (0, 1), a number of changes below 1, and a model without a posterior.
     """
     require_level(plausible, "the plausibility of a repair")
     if at_most < 1:
@@ -79,12 +85,14 @@ def repair(by: Detector, x: Tensor, rows: np.ndarray, plausible: float = PLAUSIB
     limit = by.threshold(plausible)
     single = isinstance(field.kind, Table) or field.size <= SINGLE
     usual = None if single else _tolerances(by, able)
-    found = []
-    for done, row in enumerate(np.asarray(rows, dtype=np.int64).tolist()):
+    found, index = [], np.asarray(rows, dtype=np.int64)
+    known = {int(first): by.score(x[first : first + BLOCK], int(first)) for first in np.unique(index // BLOCK * BLOCK)}
+    for done, row in enumerate(index.tolist()):
         tell("repairing rows", done / max(len(rows), 1))
-        one = x[row].to(by.held.dtype)
-        after, changes = _one_by_one(by, one, able, limit, at_most) if usual is None else _together(by, one, able, limit, usual)
-        scores = by.score(torch.stack([one, after]))
+        one, own = x[row].to(by.held.dtype), float(known[row // BLOCK * BLOCK][row % BLOCK])
+        judge = _judge(by, one, own)
+        after, changes = _one_by_one(by, judge, one, able, limit, at_most) if usual is None else _together(by, judge, one, able, limit, usual)
+        scores = np.array([own, judge(after[None])[0] if changes else own])
         p = by.p_values(scores)
         found.append(Repair(row, one, after, changes, (float(scores[0]), float(scores[1])), (float(p[0]), float(p[1]))))
     tell("repairing rows", 1.0)
@@ -107,20 +115,32 @@ def expected(by: Detector, x: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def _one_by_one(by: Detector, one: Tensor, able: Domain, limit: float, at_most: int) -> tuple[Tensor, tuple[Change, ...]]:
-    now, changes = one.clone(), list[Change]()
+def _judge(by: Detector, one: Tensor, own: float) -> Judge:
+    """Scores of versions of a row, each scored alone, so all under one noise, and moved by what the row itself is then off the score that it is known by."""
+    alone = float(by.score(one[None])[0])
+    off = own - alone if np.isfinite(own) and np.isfinite(alone) else 0.0
+    return lambda versions: np.concatenate([by.score(v[None]) for v in versions]) + off
+
+
+def _one_by_one(by: Detector, judge: Judge, one: Tensor, able: Domain, limit: float, at_most: int) -> tuple[Tensor, tuple[Change, ...]]:
+    field, now, changes = by.run.field, one.clone(), list[Change]()
     left: list[int] = (~one.flatten().isnan()).nonzero()[:, 0].tolist()
-    score = by.score(now[None])[0]
+    score = float(judge(now[None])[0])
     for _ in range(min(at_most, len(left))):
         tried = _each_entry(by, now, able, left)
-        scores = by.score(tried)
-        best = int(scores.argmin())
-        if not scores[best] < score:
+        made = [_change(field, one, version, place, np.inf) for version, place in zip(tried, left, strict=True)]
+        # of what stays as it is, noise alone would say that it is less strange
+        other = np.array([i for i, c in enumerate(made) if c.before != c.after], dtype=np.int64)
+        if not len(other):
             break
-        place = left.pop(best)
-        gain = float(score - scores[best]) if np.isfinite(score) else float("inf")
-        changes.append(_change(by.run.field, one, tried[best], place, gain))
-        now, score = tried[best], scores[best]
+        few = other[by.score(tried[other]).argsort(kind="stable")[:TRIED]]
+        scores = judge(tried[few])
+        best, least = int(few[scores.argmin()]), float(scores.min())
+        if not least < score:
+            break
+        changes.append(made[best]._replace(gain=score - least))
+        now, score = tried[best], least
+        left.pop(best)
         if score <= limit:
             break
     return now, tuple(changes)
@@ -151,7 +171,7 @@ def _tolerances(by: Detector, able: Domain) -> list[Tensor]:
     return [gaps[int((1 - share) * (len(gaps) - 1))].maximum(able.step / 2) for share in TELLING]
 
 
-def _together(by: Detector, one: Tensor, able: Domain, limit: float, usual: list[Tensor]) -> tuple[Tensor, tuple[Change, ...]]:
+def _together(by: Detector, judge: Judge, one: Tensor, able: Domain, limit: float, usual: list[Tensor]) -> tuple[Tensor, tuple[Change, ...]]:
     versions = [one]
     for gap in usual:
         now = one
@@ -167,6 +187,9 @@ def _together(by: Detector, one: Tensor, able: Domain, limit: float, usual: list
     fine = np.flatnonzero(scores <= limit)
     best = int(fine[changed[fine].argmin()]) if len(fine) else int(scores.argmin())
     after = versions[best]
+    first, last = judge(torch.stack([one, after]))
+    if not last < first:
+        return one, ()
     far = (after - one).abs().flatten()
     places = far.argsort(descending=True)[: int((far > 0).sum())].tolist()
     return after, tuple(_change(by.run.field, one, after, p, float(far[p])) for p in places)

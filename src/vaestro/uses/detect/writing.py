@@ -23,7 +23,7 @@ from vaestro.uses.rows.pictures import require_writer, visible, write
 
 
 def alarms_frame(found: Detection, repairs: Sequence[Repair] = (), beside: Frame | None = None) -> Frame:
-    """`Detection.frame`, with the repair of each row in words where there is one, and the user's own columns beside it."""
+    """`Detection.frame`, with the repair of each row in words where there is one, and the user's own columns beside it, `_` behind names that are taken."""
     import polars as pl
 
     frame = found.frame()
@@ -32,8 +32,13 @@ def alarms_frame(found: Detection, repairs: Sequence[Repair] = (), beside: Frame
         frame = frame.with_columns(pl.Series("repair", [said.get(i) for i in frame["row"].to_list()], dtype=pl.String))
     if beside is None:
         return frame
-    own = beside.rename({c: f"{c}_" for c in beside.columns if c in frame.columns})
-    return pl.concat([frame, own[frame["row"].to_list()]], how="horizontal")
+    taken, names = {*frame.columns, *beside.columns}, dict[str, str]()
+    for own in (c for c in beside.columns if c in frame.columns):
+        names[own] = f"{own}_"
+        while names[own] in taken:
+            names[own] += "_"
+        taken.add(names[own])
+    return pl.concat([frame, beside.rename(names)[frame["row"].to_list()]], how="horizontal")
 
 
 def own_columns(field: Field, files: Sequence[Path]) -> Frame | None:

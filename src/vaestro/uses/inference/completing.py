@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 
 from vaestro.core import Batch, Trace
-from vaestro.data.prepare.tables import require_table
+from vaestro.data.prepare.columns import again, cleaned
+from vaestro.data.prepare.frames import Frame
+from vaestro.data.prepare.tables import FARTHEST, require_table
+from vaestro.data.schema import Table
 from vaestro.errors import UsageError
 from vaestro.evaluation.scope import device_of, evaluating, forked
 from vaestro.families.fields import FieldsDistribution
@@ -72,10 +75,34 @@ def _chosen(trace: Trace, x: Tensor, draws: int) -> Completed:
     log_w, said = trace.log_w.double(), trace["x"].prior
     assert isinstance(said, FieldsDistribution), "was looked at"
     weights = log_w.softmax(0)
+    if not bool(weights.isfinite().all()):
+        raise UsageError("some rows are so far from all that training showed that no draw of their latents has a weight; correct them, or leave them out")
     picked = torch.multinomial(weights.T, draws, replacement=True).T  # [draws, n]
     h = said.h.expand(*log_w.shape, said.h.shape[-1])
     drawn = FieldsDistribution(said.family, h[picked, torch.arange(len(x), device=x.device)]).sample()
     return Completed(torch.where(x.isnan(), drawn, x), 1 / weights.square().sum(0))
+
+
+def others_filled(table: Table, frame: Frame) -> tuple[Frame, list[str]]:
+    """A frame in which the gaps of columns of one value hold it, and what to know of columns that no model sees: those filled so, and those that keep gaps."""
+    import polars as pl
+
+    known = {a.name: a for a in table.aside if a.reason == "constant" and a.value is not None}
+    made, notes, left = [], [], []
+    for name in (c for c in frame.columns if c not in table.names):
+        series = frame[name]
+        gaps = cleaned(series).is_null()
+        if name in known and gaps.any():
+            value = again(known[name], frame.height)
+            value = value if series.dtype == pl.Null else value.cast(series.dtype, strict=False)
+            series = pl.select(pl.when(gaps).then(value).otherwise(series).alias(name)).to_series()
+            made.append(series)
+            gaps, before = cleaned(series).is_null(), int(gaps.sum())
+            notes += [] if gaps.any() else [f"column {name!r} has one value, {known[name].value}; gaps filled with it: {before}"]
+        left += [f"{name!r} ({int(gaps.sum())})"] if gaps.any() else []
+    if left:
+        notes.append(f"the gaps of columns that are not modelled stay: {', '.join(left)}")
+    return frame.with_columns(made), notes
 
 
 def conditioned(run: Run, n: int, columns: dict[str, object], seed: int = 0, given: Given | None = None) -> Tensor:
@@ -87,7 +114,7 @@ def conditioned(run: Run, n: int, columns: dict[str, object], seed: int = 0, giv
     table = require_table(run.field)
     row = np.full(len(table.columns), np.nan, np.float32)
     for name, value in columns.items():
-        row[table.names.index(table[name].name)] = pack(table[name], series_of(name, value))[0]
+        row[table.names.index(table[name].name)] = np.clip(pack(table[name], series_of(name, value))[0], -FARTHEST, FARTHEST)
     if np.isnan(row[[table.names.index(name) for name in columns]]).any():
         raise UsageError("a column that is given needs a value; leave it out where it is not known")
     made = complete_entries(run, torch.from_numpy(row)[None], n, max(SAMPLES * 4, 2 * n), seed, given)
