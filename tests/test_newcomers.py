@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -395,3 +396,15 @@ def test_own_modules_read_a_gap_as_nought(tmp_path: Path) -> None:
     assert torch.equal(read.mean, whole.mean) and bool(read.mean.isfinite().all())
     again = vaestro.open_run(tmp_path / "run", (encoder, decoder))
     assert torch.equal(vaestro.embed(again, x), vaestro.embed(run, x))
+
+
+def test_threads_of_a_program_give_what_each_would_alone(tmp_path: Path) -> None:
+    run = vaestro.train("vae:latents=2,hidden=8", "digits-dynamic", steps=3, out=tmp_path / "run")
+    state = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(vaestro.generate, run, 5, seed) for _ in range(6) for seed in range(4)]
+        made = [job.result() for job in jobs]
+        runs = [pool.submit(vaestro.train, "vae:latents=2,hidden=8", "digits-dynamic", steps=3, out=tmp_path / str(n)) for n in range(3)]
+        assert {job.result().about["weights_sha256"] for job in runs} == {run.about["weights_sha256"]}
+    assert all(torch.equal(rows, vaestro.generate(run, 5, n % 4)) for n, rows in enumerate(made))
+    assert torch.equal(torch.get_rng_state(), state)

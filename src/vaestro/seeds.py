@@ -1,12 +1,25 @@
 """Random numbers as pure functions of whole numbers: no generator state is ever saved."""
 
 import numbers
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from vaestro.errors import UsageError
 
 MOST = 2**64 - 1
+CPU = torch.device("cpu")
+ALONE = threading.RLock()  # torch's generators belong to the process: two threads that seeded them at once would draw each other's numbers
+
+
+@contextmanager
+def forked(device: torch.device = CPU) -> Iterator[None]:
+    """A scope whose random numbers on the CPU and on `device` are no other thread's, and leave the global generators as they were."""
+    accelerators = [] if device.type == "cpu" else [device.index or 0]
+    with ALONE, torch.random.fork_rng(accelerators, device_type="cuda" if device.type == "cpu" else device.type):
+        yield
 
 
 def seed_of(seed: object) -> int:

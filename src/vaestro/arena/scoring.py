@@ -19,8 +19,9 @@ from vaestro.evaluation.metrics.audit import believed
 from vaestro.evaluation.metrics.base import Need
 from vaestro.evaluation.metrics.subject import is_picture
 from vaestro.evaluation.networks import Setting
-from vaestro.evaluation.scope import device_of, fixed_rows, forked, seeded, slice_rows
+from vaestro.evaluation.scope import device_of, fixed_rows, seeded, slice_rows
 from vaestro.models import conditions_of
+from vaestro.seeds import forked
 from vaestro.training.files import digest
 from vaestro.training.loop import weights
 from vaestro.training.runs import Run

@@ -22,8 +22,8 @@ from vaestro.data.store import Dataset
 from vaestro.errors import UsageError
 from vaestro.estimators.readers import Gapped, Held, Mixed, Numbers, Reader, Refused, is_mixed, reader_of, share, whole
 from vaestro.estimators.saving import fitted_run, packed_run, read_folder, write_folder
-from vaestro.evaluation.scope import forked
 from vaestro.recipes import Call, call_of
+from vaestro.seeds import forked
 from vaestro.training import runs
 from vaestro.training.budget import Budget
 from vaestro.training.device import choose

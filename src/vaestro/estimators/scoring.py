@@ -11,11 +11,11 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, N
 from vaestro.core import Choose, Draw, Shape, Site, Trace, Value, centre, take
 from vaestro.errors import UsageError
 from vaestro.evaluation.likelihood import importance
-from vaestro.evaluation.scope import device_of, evaluating, forked
+from vaestro.evaluation.scope import device_of, evaluating
 from vaestro.models.base import memberships
 from vaestro.priors import responsibilities
 from vaestro.progress import tell
-from vaestro.seeds import mix
+from vaestro.seeds import forked, mix
 from vaestro.training.monitor import posterior_means
 from vaestro.training.runs import Run, title
 from vaestro.training.stages import require_slot

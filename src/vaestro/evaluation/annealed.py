@@ -13,10 +13,10 @@ from torch.distributions import Distribution, constraints
 from vaestro.core import Batch, Draw, Model, Site, normalised, run, sampling, total
 from vaestro.errors import NotFinite, UsageError
 from vaestro.evaluation.likelihood import Rows
-from vaestro.evaluation.scope import at_rest, count, device_of, forked, slice_rows
+from vaestro.evaluation.scope import at_rest, count, device_of, slice_rows
 from vaestro.families.base import is_discrete, support_of
 from vaestro.progress import tell
-from vaestro.seeds import mix, reseed
+from vaestro.seeds import forked, mix, reseed
 
 AT_ONCE = 200  # chains of all rows together that move at once
 SPREAD = 4.0  # of the sigmoid that lays the temperatures: dense at both ends (Wu et al. 2017, appendix)

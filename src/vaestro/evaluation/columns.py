@@ -9,9 +9,9 @@ from vaestro.core import content
 from vaestro.data.schema import Table
 from vaestro.evaluation.likelihood import standard_error
 from vaestro.evaluation.metrics.subject import AT_ONCE, Subject
-from vaestro.evaluation.scope import chunked, device_of, evaluating, forked, seeded
+from vaestro.evaluation.scope import chunked, device_of, evaluating, seeded
 from vaestro.families.fields import FieldsDistribution
-from vaestro.seeds import mix
+from vaestro.seeds import forked, mix
 
 DRAWS = 10  # of the latents of a row
 

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaestro.errors import UsageError
-from vaestro.evaluation.scope import forked
 from vaestro.networks.judge import JUDGES, Card, Judge, batched, judges, load, open_judge, unit
-from vaestro.seeds import mix
+from vaestro.seeds import forked, mix
 
 __all__ = ["JUDGES", "Card", "Features", "Judge", "Pca", "data_hash", "judges", "load", "open_judge", "save", "train", "unit_scale"]
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from vaestro.core import Batch, Model, Trace, content, normalised
 from vaestro.data.schema import Field
 from vaestro.errors import UsageError, VaestroError
-from vaestro.evaluation.scope import chunked, count, device_of, evaluating, forked, no_rows, seeded, slice_rows
+from vaestro.evaluation.scope import chunked, count, device_of, evaluating, no_rows, seeded, slice_rows
 from vaestro.families.base import is_bound
-from vaestro.seeds import mix, reseed
+from vaestro.seeds import forked, mix, reseed
 
 Rows = np.ndarray[tuple[int], np.dtype[np.float64]]
 

@@ -16,10 +16,11 @@ from vaestro.data.store import Dataset
 from vaestro.errors import UsageError
 from vaestro.evaluation.imagenet import Pooled, inception_v3, lite0
 from vaestro.evaluation.judge import Features, Pca, load
-from vaestro.evaluation.scope import fixed_rows, forked
+from vaestro.evaluation.scope import fixed_rows
 from vaestro.networks.judge import ByChannel, Judge
 from vaestro.networks.reading import Columns
 from vaestro.registry import Registry
+from vaestro.seeds import forked
 
 LOOK = 10_000  # training rows that principal components are fitted to
 SEED = 0  # one for all, so that everybody's features are the same

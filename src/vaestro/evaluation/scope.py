@@ -27,14 +27,6 @@ def reseed_everywhere(seed: int) -> None:
 
 
 @contextmanager
-def forked(device: torch.device) -> Iterator[None]:
-    """A scope whose random numbers on the CPU and on `device` leave the global generators as they were."""
-    accelerators = [] if device.type == "cpu" else [device.index or 0]
-    with torch.random.fork_rng(accelerators, device_type="cuda" if device.type == "cpu" else device.type):
-        yield
-
-
-@contextmanager
 def at_rest(model: nn.Module) -> Iterator[None]:
     """The model in evaluation mode; every module's own mode is restored afterwards. Gradients, such as those of latents, are as the caller has them."""
     keep_freed_memory()

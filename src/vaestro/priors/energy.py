@@ -14,6 +14,7 @@ from vaestro.errors import UsageError, VaestroError
 from vaestro.families.base import Sizes
 from vaestro.networks import mlp
 from vaestro.priors.fitted import FITTED, Descend, Standardised, fit, lesson, over_vectors
+from vaestro.seeds import forked
 
 HALF_LOG_TAU = math.log(2 * math.pi) / 2
 ENOUGH = 200  # effective draws, below which a normaliser is refused: they leave a standard error of 0.07 nats
@@ -113,7 +114,7 @@ class Energy(Standardised):
     @torch.no_grad()
     def settle(self) -> float:
         """Estimates ln Z and its standard error with the same draws whenever it is asked; how many of them were effective, (sum w)^2 / sum w^2."""
-        with torch.random.fork_rng(devices=[]):
+        with forked():
             torch.manual_seed(SEED)
             blocks = [torch.randn(len(part), len(self.loc)) for part in torch.arange(self.draws).split(AT_ONCE)]
         log_w = torch.cat([-self.energy(u.to(self.loc)) for u in blocks]).double()

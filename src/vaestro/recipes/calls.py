@@ -15,6 +15,7 @@ from vaestro.data.schema import Schema
 from vaestro.errors import UsageError, did_you_mean
 from vaestro.recipes.book import RECIPES, Entry, Recipe, Training, entry_of, require_fit
 from vaestro.registry import Registry
+from vaestro.seeds import forked
 
 TRAINING = tuple(f.name for f in dataclasses.fields(Training))
 CONSTANTS = {"true": True, "false": False, "none": None}
@@ -46,7 +47,7 @@ class Call(NamedTuple):
         """The recipe for these data, its weights drawn from `seed`; raises UsageError where it does not fit them, or its run could not be opened again."""
         _require_text(self)
         require_fit(self.entry, schema)
-        with torch.random.fork_rng(devices=[]):
+        with forked():
             torch.manual_seed(seed)
             try:
                 made: Any = self.entry.build(schema, **self.keywords)

@@ -8,7 +8,8 @@ import torch
 
 from vaestro.core import Model
 from vaestro.errors import VaestroError
-from vaestro.evaluation.scope import device_of, evaluating, forked
+from vaestro.evaluation.scope import device_of, evaluating
+from vaestro.seeds import forked
 from vaestro.training.loop import Fetch
 
 

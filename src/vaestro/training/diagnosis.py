@@ -12,8 +12,9 @@ from vaestro.core import Batch, Draw, Model, Site, Trace, normalised, run
 from vaestro.data.rows import Rows
 from vaestro.data.schema import Binary, Count
 from vaestro.evaluation.metrics import METRICS, Subject, active, high_power
-from vaestro.evaluation.scope import device_of, evaluating, forked
+from vaestro.evaluation.scope import device_of, evaluating
 from vaestro.recipes.book import NATS
+from vaestro.seeds import forked
 from vaestro.training.finding import by_name
 from vaestro.training.monitor import FEW, informative, kl_by_dimension, shares
 from vaestro.training.record import Line

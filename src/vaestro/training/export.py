@@ -19,6 +19,7 @@ from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.metrics.subject import mean_or_draw
 from vaestro.models import SemiAmortised, conditions_of
 from vaestro.models.hamiltonian import HamiltonianVAE
+from vaestro.seeds import forked
 from vaestro.training.files import whole
 from vaestro.training.runs import Run
 
@@ -71,7 +72,7 @@ class Decoder(nn.Module):
 
 def latents_of(model: Model, x: Tensor) -> tuple[dict[str, torch.Size], Tensor]:
     """The shape of each latent group of a model, in its order, and draws of them side by side, [n, latents]."""
-    with torch.random.fork_rng(devices=[]):
+    with forked():
         torch.manual_seed(0)
         trace: Trace = run(model.program({"x": x}), lambda site: take(site, (len(x),), {"x": x}.get(site.name)))
     drawn = [d.value.flatten(1).to(x.dtype) for d in trace.latents.values()]

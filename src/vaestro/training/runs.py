@@ -15,6 +15,7 @@ from vaestro.data.schema import Field, Schema
 from vaestro.data.store import Dataset
 from vaestro.errors import UsageError, VaestroError
 from vaestro.recipes import Call, Recipe, recorded
+from vaestro.seeds import ALONE
 from vaestro.training.budget import CLOCKS, Budget
 from vaestro.training.device import choose, machine, peak_memory, present
 from vaestro.training.files import digest, load_tensors, locked, read_json, save_tensors, write_json
@@ -105,7 +106,7 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise VaestroError(f"cannot make the folder {folder}: {error.strerror}; choose another with --out") from None
-    with locked(folder):
+    with locked(folder), ALONE:
         trainer = Trainer(plan, folder, Log(folder, watch))
         trainer.begin(start=first)
         about = describe(plan, source, trainer) | {"stages": [{"from": str(start)}] if start else []} | (more or {})
@@ -121,7 +122,7 @@ def resume(folder: Path, *, data: Dataset | None = None, call: Call | None = Non
     `data` are needed for a run on arrays, `call` for one of a recipe that is not in the book.
     """
     _refuse_finished(folder)  # before the lock, which writes into the folder
-    with locked(folder):
+    with locked(folder), ALONE:
         about = _refuse_finished(folder)
         _require_device(folder, about["device"])
         torch.set_num_threads(about["threads"])  # sums are taken in another order by another number of threads

@@ -13,7 +13,7 @@ from vaestro.core import Batch, Model, prepare
 from vaestro.data.rows import Batches, Rows
 from vaestro.data.schema import Schema
 from vaestro.errors import UsageError, VaestroError, did_you_mean
-from vaestro.evaluation.scope import device_of, evaluating, forked
+from vaestro.evaluation.scope import device_of, evaluating
 from vaestro.models import M2
 from vaestro.plays import Clock, Move
 from vaestro.priors import PRIORS
@@ -21,7 +21,7 @@ from vaestro.priors.fitted import FITTED, Latents, fit, lesson, over_vectors, re
 from vaestro.recipes import RECIPES, Call, Recipe, Training, parse
 from vaestro.recipes.book import ANY, NEAR, Entry
 from vaestro.registry import Registry
-from vaestro.seeds import mix
+from vaestro.seeds import forked, mix
 from vaestro.training.loop import Loop, weights
 from vaestro.training.record import Watch
 
@@ -145,7 +145,7 @@ def rebuild(recipe: Recipe, stages: Sequence[Mapping[str, Any]], schema: Schema)
         name = str(stage["prior"]).partition(":")[0]
         if name not in known:
             raise UsageError(f"the run's prior is {name!r}, which is not known here{did_you_mean(name, known)}; name the file that registers it with --from")
-        with torch.random.fork_rng(devices=[]):
+        with forked():
             with_prior(recipe.model, parse(f"{name}:" + ",".join(f"{k}={v}" for k, v in stage["keywords"].items()), known), schema)
     return recipe
 

@@ -13,9 +13,9 @@ from vaestro.core import prepare
 from vaestro.data.rows import Rows
 from vaestro.data.store import Dataset
 from vaestro.errors import VaestroError
-from vaestro.evaluation.scope import evaluating, forked
+from vaestro.evaluation.scope import evaluating
 from vaestro.recipes import Call, Recipe
-from vaestro.seeds import mix, seed_of
+from vaestro.seeds import forked, mix, seed_of
 from vaestro.training.budget import Budget, quickest, seconds_a_step, wall
 from vaestro.training.compiling import compile_model, uncompiled
 from vaestro.training.device import choose

@@ -5,8 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaestro.errors import UsageError
-from vaestro.evaluation.scope import device_of, evaluating, forked
-from vaestro.seeds import mix
+from vaestro.evaluation.scope import device_of, evaluating
+from vaestro.seeds import forked, mix
 from vaestro.training.finding import by_name
 from vaestro.training.runs import Run
 from vaestro.uses.inference.latents import decoded, encoded

@@ -16,10 +16,10 @@ from vaestro.data.prepare.tables import unpacked
 from vaestro.data.schema import Category, Field, Table
 from vaestro.errors import UsageError, did_you_mean
 from vaestro.evaluation.metrics.encodings import require_learners
-from vaestro.evaluation.scope import forked
 from vaestro.evaluation.sure import Sure, mean, room, shares, within
 from vaestro.progress import tell
 from vaestro.registry import Registry
+from vaestro.seeds import forked
 from vaestro.training.finding import by_name
 from vaestro.training.runs import Run
 from vaestro.uses.classify import require_labels

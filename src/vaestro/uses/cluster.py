@@ -15,13 +15,13 @@ from vaestro.data.prepare.frames import require_polars
 from vaestro.errors import UsageError
 from vaestro.evaluation.metrics.clustering import agreement, matched
 from vaestro.evaluation.metrics.encodings import TRAINING, require_learners
-from vaestro.evaluation.scope import device_of, forked
+from vaestro.evaluation.scope import device_of
 from vaestro.evaluation.sure import Sure, left_out, mean, within
 from vaestro.models.base import memberships
 from vaestro.priors import responsibilities
 from vaestro.progress import tell
 from vaestro.registry import Registry
-from vaestro.seeds import mix
+from vaestro.seeds import forked, mix
 from vaestro.training.finding import by_name
 from vaestro.training.runs import Run, title
 from vaestro.training.stages import require_slot

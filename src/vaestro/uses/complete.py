@@ -11,9 +11,9 @@ from torch.distributions import Distribution
 from vaestro.core import draw, partial_log_prob
 from vaestro.errors import UsageError
 from vaestro.evaluation.metrics.subject import mean_of
-from vaestro.evaluation.scope import at_rest, device_of, forked
+from vaestro.evaluation.scope import at_rest, device_of
 from vaestro.progress import tell
-from vaestro.seeds import mix
+from vaestro.seeds import forked, mix
 from vaestro.training.finding import by_name
 from vaestro.training.runs import Run, title
 from vaestro.uses.denoise import encoded_fill, require_effort, steps_of

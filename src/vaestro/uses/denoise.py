@@ -10,9 +10,9 @@ from torch.distributions import Distribution
 from vaestro.data.schema import Binary, Integer, Table
 from vaestro.errors import UsageError
 from vaestro.evaluation.metrics.subject import mean_of
-from vaestro.evaluation.scope import at_rest, device_of, evaluating, forked
+from vaestro.evaluation.scope import at_rest, device_of, evaluating
 from vaestro.progress import tell
-from vaestro.seeds import mix
+from vaestro.seeds import forked, mix
 from vaestro.training.finding import by_name
 from vaestro.training.runs import Run, title
 from vaestro.uses.inference.latents import decoded, encoded, said

@@ -18,11 +18,11 @@ from vaestro.data.prepare.frames import require_polars
 from vaestro.errors import UsageError, did_you_mean
 from vaestro.evaluation.metrics.encodings import finite
 from vaestro.evaluation.metrics.subject import central, centring
-from vaestro.evaluation.scope import chunked, device_of, each, evaluating, forked, seeded, slice_rows, until
+from vaestro.evaluation.scope import chunked, device_of, each, evaluating, seeded, slice_rows, until
 from vaestro.families.base import is_discrete
 from vaestro.progress import tell
 from vaestro.registry import Registry
-from vaestro.seeds import mix
+from vaestro.seeds import forked, mix
 from vaestro.training.files import whole
 from vaestro.training.finding import by_name
 from vaestro.training.runs import Run

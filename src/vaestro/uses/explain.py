@@ -14,9 +14,9 @@ from torch import Tensor
 from vaestro.data.schema import Binary, Field, Real
 from vaestro.errors import UsageError
 from vaestro.evaluation.metrics.disentanglement import gap
-from vaestro.evaluation.scope import device_of, evaluating, forked
+from vaestro.evaluation.scope import device_of, evaluating
 from vaestro.progress import tell
-from vaestro.seeds import mix
+from vaestro.seeds import forked, mix
 from vaestro.training.finding import Named, opened
 from vaestro.training.runs import Run
 from vaestro.uses.inference.latents import Encoded, decoded, encoded

@@ -11,10 +11,10 @@ from vaestro.core import Draw, Trace
 from vaestro.data.schema import Named, Table
 from vaestro.errors import UsageError
 from vaestro.evaluation.metrics.subject import as_shown
-from vaestro.evaluation.scope import device_of, evaluating, forked
+from vaestro.evaluation.scope import device_of, evaluating
 from vaestro.families.base import is_discrete
 from vaestro.registry import Registry
-from vaestro.seeds import mix
+from vaestro.seeds import forked, mix
 from vaestro.training.runs import Run, title
 from vaestro.uses.embed import grouped
 from vaestro.uses.rows.given import givable, settle

@@ -13,8 +13,9 @@ from torch import nn
 
 from vaestro.data.rows import Rows
 from vaestro.errors import UsageError, VaestroError
-from vaestro.evaluation.scope import device_of, evaluating, forked
+from vaestro.evaluation.scope import device_of, evaluating
 from vaestro.recipes import Call, Recipe, call_of
+from vaestro.seeds import forked
 from vaestro.training.device import machine
 from vaestro.training.files import digest, locked, save_tensors, write_bytes, write_json
 from vaestro.training.finding import RUNS, by_name
@@ -59,7 +60,7 @@ def fit_prior(
     train, held = (Rows(data.split(s), data.schema, run.recipe.fields, device) for s in ("train", "validation"))
     latents = encode(run.model, train, site, draws, seed), encode(run.model, held, site, 1, seed + 1)
     second = replace(run.recipe, parts=copy.deepcopy(run.recipe.parts))
-    with torch.random.fork_rng(devices=[]):
+    with forked():
         torch.manual_seed(seed)
         new = with_prior(second.model, call, run.schema).to(device)
     training = replace(USUAL, **call.training)

@@ -13,7 +13,7 @@ from vaestro.data.schema import Field, Kind, Table
 from vaestro.errors import Caveat, UsageError
 from vaestro.models import conditions_of, dream
 from vaestro.recipes import RECIPES
-from vaestro.seeds import mix
+from vaestro.seeds import forked, mix
 from vaestro.training.finding import by_name
 from vaestro.training.runs import Run
 from vaestro.uses.inference.completing import conditioned
@@ -44,7 +44,7 @@ def _dreams(run: Run, n: int, seed: int, given: Given | None, read: Callable[[Dr
     """What `read` sees in `n` dreams under a seed, torch's own generator left alone; it reads there, for a mean may draw too, where it is an estimate."""
     values = settle(run, n, all_classes(run, n, given))
     told = {name: values.pop(name) for name in conditions_of(run.model) if name in values}
-    with torch.random.fork_rng(devices=[]):
+    with forked():
         torch.manual_seed(mix(seed, 7))
         return read(dream(run.model, n, temperature, values, told or None)["x"])
 

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaestro.errors import UsageError
-from vaestro.evaluation.scope import at_rest, device_of, forked
+from vaestro.evaluation.scope import at_rest, device_of
 from vaestro.progress import tell
 from vaestro.registry import Registry
-from vaestro.seeds import mix
+from vaestro.seeds import forked, mix
 from vaestro.training.finding import by_name
 from vaestro.training.runs import Run
 from vaestro.uses.inference.latents import decoded, encoded

@@ -9,7 +9,7 @@ from vaestro.core import Trace
 from vaestro.errors import UsageError
 from vaestro.evaluation.metrics.subject import central, mean_of
 from vaestro.families.base import is_discrete
-from vaestro.seeds import mix
+from vaestro.seeds import forked, mix
 from vaestro.training.finding import by_name
 from vaestro.training.monitor import posterior_means
 from vaestro.training.runs import Run, title
@@ -26,7 +26,7 @@ def reconstruct(run: Run, x: Tensor | np.ndarray, seed: int = 0, given: Given | 
     in `given`, for example {"label": labels}; raises UsageError where it is missing, for a model without a posterior, such as a GAN, and for other shapes.
     """
     x, told = readable(run, x), settle(run, len(x), given)
-    with torch.random.fork_rng(devices=[]):
+    with forked():
         torch.manual_seed(mix(seed, 8))
         trace = central(run.model, {run.field.name: x, **told})
         require_latents(run, trace)
@@ -58,7 +58,7 @@ def embed(run: Run, x: Tensor | np.ndarray, given: Given | None = None) -> Float
     A model that is told something needs it in `given`, for example {"label": labels}; raises UsageError where it is missing.
     """
     x, told = readable(run, x), settle(run, len(x), given)
-    with torch.random.fork_rng(devices=[]):
+    with forked():
         torch.manual_seed(0)
         trace = central(run.model, {"x": x, **told})
         require_latents(run, trace)

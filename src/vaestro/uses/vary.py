@@ -7,8 +7,8 @@ from torch import Tensor
 from vaestro.core import Site
 from vaestro.errors import UsageError
 from vaestro.evaluation.metrics.subject import mean_of
-from vaestro.evaluation.scope import device_of, evaluating, forked
-from vaestro.seeds import mix
+from vaestro.evaluation.scope import device_of, evaluating
+from vaestro.seeds import forked, mix
 from vaestro.training.finding import by_name
 from vaestro.training.runs import Run, title
 from vaestro.uses.inference.latents import passed

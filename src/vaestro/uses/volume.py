@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vaestro.errors import UsageError
-from vaestro.evaluation.scope import device_of, evaluating, forked
+from vaestro.evaluation.scope import device_of, evaluating
 from vaestro.models.hamiltonian import HamiltonianVAE
 from vaestro.posteriors.hamiltonian import Curved
 from vaestro.progress import tell
-from vaestro.seeds import mix
+from vaestro.seeds import forked, mix
 from vaestro.training.runs import Run
 from vaestro.uses.generate import dreamt
 

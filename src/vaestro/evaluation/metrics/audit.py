@@ -16,9 +16,9 @@ from vaestro.evaluation.mass import Mass, apart, of_columns, summed, verified, w
 from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Report, Score
 from vaestro.evaluation.metrics.subject import Subject
 from vaestro.evaluation.peeking import peeks
-from vaestro.evaluation.scope import count, device_of, each, evaluating, forked, seeded, slice_rows
+from vaestro.evaluation.scope import count, device_of, each, evaluating, seeded, slice_rows
 from vaestro.families.base import is_discrete, support_of
-from vaestro.seeds import mix
+from vaestro.seeds import forked, mix
 
 ROWS = 16  # that are audited
 GRACE, SURE = 0.05, 5.0  # nats that rounding may claim, and standard errors that must lie above them, before nats are refused

@@ -10,8 +10,8 @@ from vaestro.codes import Usage, used_in
 from vaestro.errors import UsageError
 from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score, jackknife
 from vaestro.evaluation.metrics.subject import Subject, central
-from vaestro.evaluation.scope import chunked, device_of, evaluating, forked, no_rows, seeded, slice_rows
-from vaestro.seeds import mix, reseed
+from vaestro.evaluation.scope import chunked, device_of, evaluating, no_rows, seeded, slice_rows
+from vaestro.seeds import forked, mix, reseed
 
 BLOCK = 25  # rows that the jackknife keeps or leaves out together
 GROUPS = 10

@@ -6,8 +6,9 @@ from vaestro.core import content
 from vaestro.errors import UsageError
 from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
 from vaestro.evaluation.metrics.subject import Subject
-from vaestro.evaluation.scope import device_of, evaluating, forked, seeded
+from vaestro.evaluation.scope import device_of, evaluating, seeded
 from vaestro.models import classify
+from vaestro.seeds import forked
 
 
 def classification_error(subject: Subject) -> Score:

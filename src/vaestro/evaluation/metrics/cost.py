@@ -14,8 +14,8 @@ from vaestro.errors import UsageError
 from vaestro.evaluation.likelihood import standard_error
 from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
 from vaestro.evaluation.metrics.subject import AT_ONCE, Cost, Subject
-from vaestro.evaluation.scope import at_rest, device_of, evaluating, forked, until
-from vaestro.seeds import mix
+from vaestro.evaluation.scope import at_rest, device_of, evaluating, until
+from vaestro.seeds import forked, mix
 
 TIMED = 5  # batches that are generated against the clock, after one that is not
 

@@ -12,9 +12,9 @@ from vaestro.core import Batch, content
 from vaestro.data.schema import Category, Table
 from vaestro.errors import NotFinite, UsageError
 from vaestro.evaluation.metrics.subject import AT_ONCE, Subject, central
-from vaestro.evaluation.scope import chunked, device_of, each, evaluating, forked, seeded
+from vaestro.evaluation.scope import chunked, device_of, each, evaluating, seeded
 from vaestro.networks.reading import Columns
-from vaestro.seeds import mix
+from vaestro.seeds import forked, mix
 
 TRAINING = 10_000  # training rows that a probe learns from, at most
 HUGE = 1e100

@@ -12,8 +12,9 @@ from vaestro.evaluation.likelihood import importance
 from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score, jackknife
 from vaestro.evaluation.metrics.memorisation import celled, copied, copy_ratio, copying_z, nearest, recognised, recognised_error, shared_cells
 from vaestro.evaluation.metrics.subject import Subject
-from vaestro.evaluation.scope import device_of, each, forked
+from vaestro.evaluation.scope import device_of, each
 from vaestro.models.classical.clusters import k_means
+from vaestro.seeds import forked
 
 TRAIN = "train"
 FAKE, HELD, LEARNT = 2000, 10_000, 60_000  # rows at most: generated, held out, of the training split

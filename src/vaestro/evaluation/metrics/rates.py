@@ -11,8 +11,8 @@ from vaestro.core import Batch, Draw, Site, Trace, normalised, sampling, scores,
 from vaestro.errors import NotFinite, UsageError
 from vaestro.evaluation.metrics.base import METRICS, Direction, Group, Metric, Need, Score
 from vaestro.evaluation.metrics.subject import AT_ONCE, Subject
-from vaestro.evaluation.scope import count, device_of, evaluating, forked, slice_rows, until
-from vaestro.seeds import mix, reseed
+from vaestro.evaluation.scope import count, device_of, evaluating, slice_rows, until
+from vaestro.seeds import forked, mix, reseed
 
 MOST = 5000  # rows, whose pairs are all looked at
 MOST_DEEP = 300  # of a model of several latent sites, which runs anew for each pair

@@ -19,10 +19,10 @@ from vaestro.evaluation.judge import Features
 from vaestro.evaluation.likelihood import Likelihood, Rows, importance
 from vaestro.evaluation.metrics.held import Held
 from vaestro.evaluation.metrics.spectrum import high_power
-from vaestro.evaluation.scope import chunked, count, device_of, each, evaluating, fixed_rows, forked, no_rows, seeded, slice_rows
+from vaestro.evaluation.scope import chunked, count, device_of, each, evaluating, fixed_rows, no_rows, seeded, slice_rows
 from vaestro.families.base import is_discrete
 from vaestro.progress import tell
-from vaestro.seeds import mix, reseed
+from vaestro.seeds import forked, mix, reseed
 
 T = TypeVar("T")
 AT_ONCE = 250  # rows that are reconstructed or generated together

@@ -14,7 +14,8 @@ from vaestro.evaluation.likelihood import Rows
 from vaestro.evaluation.metrics.subject import Subject
 from vaestro.evaluation.outliers.base import OUTLIER_SCORES, OutlierScore
 from vaestro.evaluation.outliers.contexts import adaptive_bits
-from vaestro.evaluation.scope import device_of, forked, seeded
+from vaestro.evaluation.scope import device_of, seeded
+from vaestro.seeds import forked
 
 BYTE = 256
 

@@ -8,8 +8,8 @@ from vaestro.errors import UsageError
 from vaestro.evaluation.likelihood import Chunk, Rows
 from vaestro.evaluation.metrics.subject import Subject
 from vaestro.evaluation.outliers.base import OUTLIER_SCORES, OutlierScore
-from vaestro.evaluation.scope import chunked, count, device_of, evaluating, forked, no_rows, seeded
-from vaestro.seeds import mix, reseed
+from vaestro.evaluation.scope import chunked, count, device_of, evaluating, no_rows, seeded
+from vaestro.seeds import forked, mix, reseed
 
 
 def from_above(model: Model, batch: Batch, draws: int) -> Trace:

@@ -7,8 +7,9 @@ from vaestro.errors import UsageError
 from vaestro.evaluation.likelihood import Rows
 from vaestro.evaluation.metrics.subject import Subject, central
 from vaestro.evaluation.outliers.base import OUTLIER_SCORES, OutlierScore
-from vaestro.evaluation.scope import count, device_of, evaluating, forked, slice_rows
+from vaestro.evaluation.scope import count, device_of, evaluating, slice_rows
 from vaestro.families.base import is_discrete
+from vaestro.seeds import forked
 
 NEAREST = 5  # which of the neighbours
 AT_ONCE = 1000  # rows whose distances are held together

@@ -14,10 +14,10 @@ from vaestro.errors import UsageError
 from vaestro.evaluation.likelihood import Rows
 from vaestro.evaluation.metrics.subject import Subject
 from vaestro.evaluation.outliers.base import OUTLIER_SCORES, OutlierScore
-from vaestro.evaluation.scope import at_rest, chunked, count, device_of, forked, no_rows, seeded
+from vaestro.evaluation.scope import at_rest, chunked, count, device_of, no_rows, seeded
 from vaestro.models.refined import usable
 from vaestro.progress import tell
-from vaestro.seeds import mix, reseed
+from vaestro.seeds import forked, mix, reseed
 
 AT_ONCE = 250  # rows
 PARTS, DRAWS = 4, 25  # by which both bounds are compared: how often, and how many draws at once

@@ -15,8 +15,9 @@ from vaestro.errors import UsageError
 from vaestro.evaluation.conformal import require_level
 from vaestro.evaluation.likelihood import Rows
 from vaestro.evaluation.metrics.subject import central, mean_of
-from vaestro.evaluation.scope import device_of, evaluating, forked
+from vaestro.evaluation.scope import device_of, evaluating
 from vaestro.progress import tell
+from vaestro.seeds import forked
 from vaestro.uses.detect.calibrated import BLOCK, Detector
 from vaestro.uses.detect.spoiling import Domain, domain
 

@@ -22,8 +22,8 @@ from vaestro.errors import UsageError
 from vaestro.evaluation.likelihood import Rows
 from vaestro.evaluation.metrics.subject import Subject
 from vaestro.evaluation.outliers import strangeness
-from vaestro.evaluation.scope import device_of, forked
-from vaestro.seeds import mix
+from vaestro.evaluation.scope import device_of
+from vaestro.seeds import forked, mix
 from vaestro.training.runs import Run
 from vaestro.uses.evaluate import Protocol
 from vaestro.uses.rows.inputs import Bring, exact, read

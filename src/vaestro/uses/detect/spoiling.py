@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vaestro.data.schema import Binary, Count, Counted, Field, Integer, Kind, Named, Ordered, Real, Table
 from vaestro.evaluation.metrics.subject import is_picture
 from vaestro.registry import Registry
-from vaestro.seeds import mix
+from vaestro.seeds import forked, mix
 
 FAR = (4.0, 8.0)  # deviations that an entry is moved by
 FEW = 3  # entries of a row that are moved at most
@@ -104,7 +104,7 @@ SPOILINGS: Registry[Spoiling] = Registry("way to spoil rows")
 def spoilt(field: Field, x: Tensor, n: int, seed: int) -> dict[str, Tensor]:
     """`n` rows of each kind of spoiling that fits a field, made from rows x [m, *shape]: {name: [n, *shape]}. The caller's generator is not touched."""
     able, found = domain(field.kind, x), {}
-    with torch.random.fork_rng(devices=[]):
+    with forked():
         for number, (name, way) in enumerate(SPOILINGS.items()):
             if way.fits(field):
                 torch.manual_seed(mix(seed, number, 23))

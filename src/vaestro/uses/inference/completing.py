@@ -11,10 +11,10 @@ from vaestro.data.prepare.frames import Frame
 from vaestro.data.prepare.tables import FARTHEST, require_table
 from vaestro.data.schema import Table
 from vaestro.errors import UsageError
-from vaestro.evaluation.scope import device_of, evaluating, forked
+from vaestro.evaluation.scope import device_of, evaluating
 from vaestro.families.fields import FieldsDistribution
 from vaestro.progress import tell
-from vaestro.seeds import mix
+from vaestro.seeds import forked, mix
 from vaestro.training.runs import Run, title
 from vaestro.uses.rows.given import Given, settle
 

@@ -15,7 +15,7 @@ from vaestro.data.rows import Rows
 from vaestro.data.schema import Binary, Category, Field, Integer, Real
 from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.scope import fixed_rows
-from vaestro.seeds import mix
+from vaestro.seeds import forked, mix
 from vaestro.training.files import write_bytes
 from vaestro.training.runs import Run
 from vaestro.uses.generate import means
@@ -73,7 +73,7 @@ def held_rows(run: Run, most: int, split: str = "validation") -> tuple[Tensor, d
 
 def _rows(run: Run, split: str, index: Tensor) -> Tensor:
     data = run.data()
-    with torch.random.fork_rng(devices=[]):
+    with forked():
         torch.manual_seed(mix(0, 29))  # rows that are drawn anew at every reading are the same ones here
         rows: Tensor = Rows(data.split(split), data.schema, (run.field.name,)).batch(index)[run.field.name]
         return rows
