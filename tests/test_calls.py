@@ -14,9 +14,10 @@ from vaestro.data.schema import Binary, Integer, Schema
 from vaestro.errors import UsageError
 from vaestro.families import default_likelihood
 from vaestro.recipes import RECIPES, call_of, parse, recorded
+from vaestro.recipes.basic import vae
 from vaestro.recipes.book import Entry, Recipe
+from vaestro.recipes.bounds import iwae
 from vaestro.recipes.calls import TRAINING
-from vaestro.recipes.classic import iwae, vae
 from vaestro.recipes.conditional import cvae
 from vaestro.testing import check_play, check_recipe, toy_batch, toy_schema
 from vaestro.training.loop import Loop

@@ -34,7 +34,7 @@ from vaestro.uses.rows.pictures import GAP
 SMALL = "vae:latents=2,hidden=8"
 OWN = '''
 import vaestro
-from vaestro.recipes.classic import vae
+from vaestro.recipes.basic import vae
 
 @vaestro.recipe()
 def my_{name}(schema, width: int = 8):

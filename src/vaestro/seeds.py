@@ -40,6 +40,11 @@ def mix(seed: int, *numbers: int) -> int:
     return state >> 1
 
 
+def places(n: int, of: int, device: torch.device) -> torch.Tensor:
+    """`n` places among `of` at random, [n]; none comes twice before every one has come."""
+    return torch.randperm(max(n, of), device=device)[:n] % of
+
+
 def reseed(seed: int, device: torch.device) -> None:
     """Seed the generators of the CPU and of `device` only: `torch.manual_seed` also queues calls for absent devices, half a millisecond each time."""
     torch.default_generator.manual_seed(seed)

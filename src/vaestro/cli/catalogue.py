@@ -99,11 +99,11 @@ def metric_card(name: str) -> dict[str, Any]:
 
 
 def catalogue(group: str | None = None) -> dict[str, list[dict[str, Any]]]:
-    """Everything that has a name, by what it is, the classic recipes first; or one group of recipes, or `recipes`, `data` or `challenges` alone.
+    """Everything that has a name, by what it is, the basic recipes first; or one group of recipes, or `recipes`, `data` or `challenges` alone.
 
     Raises UsageError, with 'did you mean', for an unknown group.
     """
-    groups = sorted({e.group for e in RECIPES.values()}, key=lambda g: (g != "classic", g))
+    groups = sorted({e.group for e in RECIPES.values()}, key=lambda g: (g != "basic", g))
     if group is not None and group not in (known := [*groups, "recipes", "data", "challenges"]):
         raise UsageError(f"there is no group called {group!r}{did_you_mean(group, known)}")
     rows = [recipe_row(e) for g in groups for e in RECIPES.values() if e.group == g and group in (None, g, "recipes")]

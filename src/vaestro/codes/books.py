@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from vaestro.errors import UsageError
 from vaestro.families.base import precise
+from vaestro.seeds import places
 
 AT_ONCE = 1 << 23  # distances that are held at once
 LOOK = 20_000  # vectors that k-means looks at, at most
@@ -96,7 +97,7 @@ class Book(nn.Module):
         points = torch.where(sound[:, None], points, 0.0).to(self.codes)
         self.follow(*gather(points, index, len(self.codes), sound.to(points)))
         if self.revive:
-            order = torch.randperm(max(len(points), len(self.codes)), device=points.device)[: len(self.codes)] % len(points)
+            order = places(len(self.codes), len(points), points.device)
             self.place((self.usage < self.revive * self.usage.mean()) & sound[order], points[order])
 
 

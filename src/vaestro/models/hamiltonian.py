@@ -14,6 +14,7 @@ from vaestro.errors import UsageError
 from vaestro.models.base import VAE, data_of
 from vaestro.models.refined import Slope, usable
 from vaestro.posteriors.hamiltonian import Curved, Flat, Force, Hamiltonian, Leapfrog, Metric
+from vaestro.seeds import places
 
 
 class FlatSpace(nn.Module):
@@ -56,7 +57,7 @@ class LearntSpace(nn.Module):
     @torch.no_grad()
     def start(self, rows: Tensor) -> None:
         """Takes its rows from those of the data [n, *event], at random; with replacement where there are fewer."""
-        order = torch.randperm(max(len(rows), len(self.rows)), device=rows.device)[: len(self.rows)] % len(rows)
+        order = places(len(self.rows), len(rows), rows.device)
         self.rows.copy_(rows[order])
 
     def forward(self) -> Metric:

@@ -13,6 +13,7 @@ from vaestro.errors import UsageError
 from vaestro.families.base import FLOOR, Sizes, precise
 from vaestro.priors.base import PRIORS
 from vaestro.priors.mixtures import DiagonalMixture
+from vaestro.seeds import places
 
 
 class LeaveOneOut(Distribution):
@@ -67,7 +68,7 @@ class Exemplar(nn.Module):
     @torch.no_grad()
     def start(self, rows: Tensor) -> None:
         """Takes its exemplars from rows of the data [n, *event], at random; with replacement where there are fewer rows than exemplars."""
-        order = torch.randperm(max(len(rows), len(self.rows)), device=rows.device)[: len(self.rows)] % len(rows)
+        order = places(len(self.rows), len(rows), rows.device)
         self.rows.copy_(rows[order])
 
     @property

@@ -19,6 +19,7 @@ from vaestro.flows import Flow, Rescale
 from vaestro.priors.base import StandardNormal
 from vaestro.priors.mixtures import COVARIANCES, Covariance, DiagonalMixture, FullMixture, GaussianMixture
 from vaestro.registry import Registry
+from vaestro.seeds import places
 
 Descend: TypeAlias = Callable[[nn.Module], dict[str, Any]]  # maximum likelihood by gradients; says how it went
 
@@ -172,7 +173,7 @@ def _(prior: Flow, rows: Tensor, held: Tensor, descend: Descend) -> dict[str, An
 @fit.register
 @torch.no_grad()
 def _(prior: Kde, rows: Tensor, held: Tensor, descend: Descend) -> dict[str, Any]:
-    order = torch.randperm(max(len(rows), len(prior.rows)), device=rows.device)[: len(prior.rows)] % len(rows)
+    order = places(len(prior.rows), len(rows), rows.device)
     prior.rows.copy_(rows[order])
     spread = rows.std(0, correction=0).clamp(min=FLOOR)
     widths = torch.logspace(-2, 0.3, 24).tolist()

@@ -15,6 +15,7 @@ from vaestro.errors import UsageError
 from vaestro.families.base import FLOOR, Sizes, positive, precise, unpositive
 from vaestro.priors.base import PRIORS
 from vaestro.registry import Registry
+from vaestro.seeds import places
 
 LEAST = 4 * FLOOR**2  # the least variance that a mixture takes over: of twice the least scale that `positive` gives
 
@@ -180,7 +181,7 @@ class Vamp(nn.Module):
     @torch.no_grad()
     def start(self, rows: Tensor) -> None:
         """Starts the pseudo-inputs from random rows of the data, [n, *event]; with replacement where there are fewer rows than pseudo-inputs."""
-        order = torch.randperm(max(len(rows), len(self.pseudo)), device=rows.device)[: len(self.pseudo)] % len(rows)
+        order = places(len(self.pseudo), len(rows), rows.device)
         self.pseudo.copy_(rows[order])
 
     def forward(self) -> Distribution:

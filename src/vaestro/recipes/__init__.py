@@ -2,8 +2,8 @@
 
 from vaestro.recipes import (
     adversarial,
+    basic,
     bounds,
-    classic,
     classical,
     conditional,
     deep,
@@ -31,9 +31,9 @@ __all__ = [
     "Recipe",
     "Training",
     "adversarial",
+    "basic",
     "bounds",
     "call_of",
-    "classic",
     "classical",
     "conditional",
     "deep",

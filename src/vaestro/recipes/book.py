@@ -146,10 +146,10 @@ def _name_of(build: Callable[..., Recipe]) -> str:
 
 
 def require_fit(entry: Entry, schema: Schema) -> None:
-    """Raises UsageError where the recipe does not fit the kind of field `x`, naming some that do: those of its group, then the classic ones."""
+    """Raises UsageError where the recipe does not fit the kind of field `x`, naming some that do: those of its group, then the basic ones."""
     kind = type(schema["x"].kind)
     if kind not in entry.fits:
-        able = sorted((e for e in RECIPES.values() if kind in e.fits), key=lambda e: (e.group != entry.group, e.group != "classic"))
+        able = sorted((e for e in RECIPES.values() if kind in e.fits), key=lambda e: (e.group != entry.group, e.group != "basic"))
         near = ", ".join(e.name for e in able[:NEAR])
         wants = " or ".join(k.__name__ for k in entry.fits)
         rest = f"; `vaestro list` shows {len(able) - NEAR} more" if len(able) > NEAR else ""

@@ -57,6 +57,19 @@ def _group(samples: int, groups: int) -> int:
 
 @recipe(
     group="bounds",
+    paper="Burda et al. 2016, Importance Weighted Autoencoders, eq. 8",
+    formula="log p(x) >= E[log (1/k) sum_k p(x, z_k) / q(z_k | x)]",
+    published="84.78 nats with 50 samples, 85.54 with 5, dynamic MNIST, 784-200-200-50, 5,000 importance samples (table 1)",
+)
+def iwae(
+    schema: Schema, samples: Count = 5, latents: Count = 40, network: Net = mlp, hidden: Widths | None = None, likelihood: Likely = default_likelihood
+) -> Recipe:
+    """A VAE trained on the tighter, importance-weighted bound of `samples` draws."""
+    return solo(plain(schema, latents, network, hidden, likelihood), alone(iwae_bound, samples), iwae_bound, samples)
+
+
+@recipe(
+    group="bounds",
     paper="Rainforth et al. 2018, Tighter Variational Bounds are Not Necessarily Better, section 6, MIWAE",
     formula="log p(x) >= (1/m) sum_i E[log (1/k) sum_j w_ij], m = groups, m k = samples",
     published="84.97 (0.10) nats with samples=64,groups=8, dynamic MNIST, 5,000 importance samples",

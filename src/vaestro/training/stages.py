@@ -105,7 +105,7 @@ def latent_of(model: Model) -> str:
 
 def able(schema: Schema) -> Iterator[str]:
     """The recipes whose prior can be fitted later, of those that fit these data, the plainest first."""
-    groups = ("classic", "priors")
+    groups = ("basic", "priors")
     order = sorted(RECIPES, key=lambda n: groups.index(RECIPES[n].group) if RECIPES[n].group in groups else len(groups))
     return (name for name in order if "reconstruction" not in RECIPES[name].lacks and _able(name, schema))
 

@@ -18,6 +18,7 @@ from vaestro.families.bernoulli import Bernoulli
 from vaestro.models.base import memberships
 from vaestro.models.classical.common import Near, Shown, choose, log_total, scales, shown
 from vaestro.priors.fitted import expectation_maximisation
+from vaestro.seeds import places
 
 STEPS, GAIN = 200, 1e-4  # of expectation maximisation: at most, and until a step gains less than this, in nats a row
 SURE = 1e4  # the logit of a cluster that is certain
@@ -148,7 +149,7 @@ def bernoulli_mixture(x: Tensor, components: int) -> tuple[Tensor, Tensor, Tenso
 
     It starts from random rows, drawn halfway to the mean, and stops after 200 steps, or once a step gains less than 1e-4 nats a row.
     """
-    start = x[torch.randperm(max(len(x), components), device=x.device)[:components] % len(x)]
+    start = x[places(components, len(x), x.device)]
     h, shares, last = ((start + x.mean(0)) / 2 * 0.98 + 0.01).logit(), torch.full((components,), 1 / components, device=x.device), -math.inf
     for _ in range(STEPS):
         joint = torch.addmm(shares.log() - nn.functional.softplus(h).sum(1), x, h.T)

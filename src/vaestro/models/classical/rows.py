@@ -13,6 +13,7 @@ from vaestro.data.schema import Field, levels
 from vaestro.families.base import Sizes
 from vaestro.families.point import PointDistribution
 from vaestro.models.classical.common import Near, Shown, choose, log_total, scales, shown
+from vaestro.seeds import places
 
 SURE = 1e4  # the logit of a row that is certain
 
@@ -68,7 +69,7 @@ class Stored(Model):
     @torch.no_grad()
     def keep(self, rows: Tensor) -> None:
         """Store a random choice of rows [n, *shape]; where there are too few, each is stored several times."""
-        chosen = rows[torch.randperm(max(len(rows), len(self.rows)), device=rows.device)[: len(self.rows)] % len(rows)]
+        chosen = rows[places(len(self.rows), len(rows), rows.device)]
         self.rows.copy_((chosen * (levels(self.field.kind) - 1)).round() if self.rows.dtype == torch.uint8 else chosen)
 
 

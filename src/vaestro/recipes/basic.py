@@ -1,9 +1,8 @@
-"""The plain VAE, the plain autoencoder, and the plain VAE with another weight or bound."""
+"""The plain VAE and the plain autoencoder."""
 
 from vaestro.data.schema import Schema
 from vaestro.families import Point, default_likelihood
 from vaestro.networks import mlp
-from vaestro.objectives import iwae as iwae_bound
 from vaestro.objectives import reconstruction
 from vaestro.plays import alone
 from vaestro.recipes.book import Count, Fraction, Recipe, Widths, recipe, solo
@@ -11,7 +10,7 @@ from vaestro.recipes.shared import Likely, Net, plain, warmed
 
 
 @recipe(
-    group="classic",
+    group="basic",
     paper="Kingma & Welling 2014, Auto-Encoding Variational Bayes, eq. 3",
     formula="log p(x) >= E_q(z|x)[log p(x|z)] - KL(q(z|x) || p(z))",
     published="86.76 nats, dynamic MNIST, 784-200-200-50, 5,000 importance samples (Burda et al. 2016, table 1)",
@@ -30,7 +29,7 @@ def vae(
 
 
 @recipe(
-    group="classic",
+    group="basic",
     paper="Hinton & Salakhutdinov 2006, Reducing the Dimensionality of Data with Neural Networks",
     formula="max log p(x | z = f(x)), with q(z|x) a point: no KL, hence no likelihood",
     published="no density; its reconstruction error bounds from below what a VAE of the same size can reach",
@@ -39,16 +38,3 @@ def vae(
 def ae(schema: Schema, latents: Count = 40, network: Net = mlp, hidden: Widths | None = None, likelihood: Likely = default_likelihood) -> Recipe:
     """The plain autoencoder: reconstruction alone, nothing that makes its latents follow the prior."""
     return solo(plain(schema, latents, network, hidden, likelihood, Point()), alone(reconstruction()), reconstruction())
-
-
-@recipe(
-    group="bounds",
-    paper="Burda et al. 2016, Importance Weighted Autoencoders, eq. 8",
-    formula="log p(x) >= E[log (1/k) sum_k p(x, z_k) / q(z_k | x)]",
-    published="84.78 nats with 50 samples, 85.54 with 5, dynamic MNIST, 784-200-200-50, 5,000 importance samples (table 1)",
-)
-def iwae(
-    schema: Schema, samples: Count = 5, latents: Count = 40, network: Net = mlp, hidden: Widths | None = None, likelihood: Likely = default_likelihood
-) -> Recipe:
-    """A VAE trained on the tighter, importance-weighted bound of `samples` draws."""
-    return solo(plain(schema, latents, network, hidden, likelihood), alone(iwae_bound, samples), iwae_bound, samples)
