@@ -171,3 +171,10 @@ def test_what_is_wrong_is_one_sentence(words: tuple[object, ...], says: str) -> 
     done = call(*words)
     assert done.exit_code == 2, done.output + repr(done.exception)
     assert says in done.stderr and done.stderr.count("\n") == 1 and "Traceback" not in done.output
+
+
+def test_effects_on_numbers_are_no_picture_and_it_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    vaestro.train("vae:latents=2,hidden=8", np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32), steps=2, out="runs/numbers")
+    monkeypatch.setattr("vaestro.uses.rows.lines.held_rows", None)  # nothing is read before
+    done = call("explain", "numbers", "-o", "x.png")
+    assert done.exit_code == 2 and "the rows of numbers are no pictures" in done.stderr

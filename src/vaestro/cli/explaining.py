@@ -7,6 +7,7 @@ import typer
 
 from vaestro.cli.images import Rows
 from vaestro.cli.shared import Json, Own
+from vaestro.errors import UsageError
 
 if TYPE_CHECKING:
     from vaestro.uses.explain import Explanation
@@ -28,12 +29,12 @@ def explain(
     from vaestro.evaluation.metrics.subject import is_picture
     from vaestro.uses.explain import explain, write_explanation
     from vaestro.uses.rows.lines import held_rows
-    from vaestro.uses.rows.pictures import require_writer
+    from vaestro.uses.rows.pictures import require_writer, write_png
 
     first, *others = (opened(name, own) for name in runs)
     out = Path("explanation.png") if out is None and is_picture(first.field) else out
-    if out is not None:
-        require_writer(out)
+    if out is not None and require_writer(out) is write_png and not is_picture(first.field):
+        raise UsageError(f"the rows of {first.name} are no pictures, so the effects of its latents are numbers; give a .csv or .npy file")
     x, factors = held_rows(first, rows, split)
     with watching():
         found = explain([first, *others], x, factors, most=most)
