@@ -65,6 +65,11 @@ def test_a_folder_of_features_costs_no_metric(data: str, tmp_path: Path) -> None
     assert {n: s["value"] for n, s in plain.scores.items()} == {n: s["value"] for n, s in kept.scores.items()}
 
 
+def test_a_law_whose_mean_is_a_parameter_has_modes(tmp_path: Path) -> None:
+    found = evaluate(vaestro.train("marginals", "gaussian-grid", steps=1, out=tmp_path / "run"), SHORT, ["class_histogram", "on_modes"])
+    assert found.scores["on_modes"]["value"] in (0.0, 1.0)  # all rows are shown as one mean
+
+
 def test_the_kept_features_are_those_of_the_rows(tmp_path: Path) -> None:
     held = rows_of()
     network = NETWORKS["pca64"](Setting(held.data))

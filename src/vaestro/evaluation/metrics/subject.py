@@ -199,7 +199,7 @@ class Subject:
         with forked(device_of(self.model)), evaluating(self.model):
             for number in range(-(-n // AT_ONCE)):
                 torch.manual_seed(mix(self.seed, number, 3))
-                made = shown(self.field, self.model.generate(AT_ONCE)[self.field.name]).cpu()
+                made = shown(self.field, self.model.generate(AT_ONCE)[self.field.name]).detach().cpu()  # a mean may be a parameter itself
                 if self._unseen is not None:
                     holes = self._unseen[number * AT_ONCE : (number + 1) * AT_ONCE]
                     made = made[: len(holes)].masked_fill(holes, torch.nan)
