@@ -23,7 +23,7 @@ from vaestro.arena import result as results
 from vaestro.arena.challenge import FILE, SHIPPED
 from vaestro.arena.display import Lines, Quiet, last_line, outcome, progress
 from vaestro.arena.engine import PATIENCE, Here, Local, Standing, _Slot
-from vaestro.arena.entry import Job, entrants, file_sha256, identity, own_entrant
+from vaestro.arena.entry import Job, entrants, identity, own_entrant
 from vaestro.arena.folder import Arena, open_arena
 from vaestro.arena.running import compete, resolve
 from vaestro.arena.scoring import plane
@@ -32,6 +32,7 @@ from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.metrics import METRICS
 from vaestro.evaluation.scope import fixed_rows
 from vaestro.recipes import RECIPES
+from vaestro.training.files import file_sha256
 from vaestro.training.process import STOPPED
 from vaestro.training.runs import open_run
 

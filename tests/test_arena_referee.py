@@ -15,7 +15,7 @@ from vaestro.arena import result as results
 from vaestro.arena.challenge import FILE
 from vaestro.arena.display import Quiet
 from vaestro.arena.engine import Here, Local
-from vaestro.arena.entry import Job, entrants, file_sha256
+from vaestro.arena.entry import Job, entrants
 from vaestro.arena.folder import Arena, open_arena
 from vaestro.arena.removal import REMOVALS
 from vaestro.arena.result import Result, seal
@@ -25,6 +25,7 @@ from vaestro.cli.app import app
 from vaestro.errors import UsageError, VaestroError
 from vaestro.recipes import RECIPES
 from vaestro.training import train as training
+from vaestro.training.files import file_sha256
 
 pytestmark = pytest.mark.usefixtures("as_it_was")
 CALLS = ("vae:latents=3,hidden=16", "iwae:latents=3,hidden=16")

@@ -1,12 +1,17 @@
 """A table of named parts: one kind of part, one registry, and 'did you mean' for a misspelt name."""
 
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from vaestro.errors import UsageError, did_you_mean
 
 T = TypeVar("T")
 P = TypeVar("P")
+
+
+def says(function: Any, value: object) -> bool:
+    """Whether an open function (`functools.singledispatch`) has more to say of a value than of any object."""
+    return function.dispatch(type(value)) is not function.dispatch(object)
 
 
 class Registry(Mapping[str, T]):

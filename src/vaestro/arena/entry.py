@@ -14,6 +14,7 @@ from vaestro.errors import UsageError, VaestroError, did_you_mean
 from vaestro.recipes import RECIPES, Call, parse
 from vaestro.recipes.book import entry_of
 from vaestro.recipes.files import execute
+from vaestro.training.files import file_sha256
 
 RUNS, RESULTS, LOGS, FEATURES = "runs", "results", "logs", "features"
 
@@ -160,8 +161,3 @@ def call_of_job(job: Job) -> Call:
 def challenge_of_job(job: Job) -> Challenge:
     """The job's challenge."""
     return load_challenge(job.challenge)
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -13,7 +13,7 @@ from scipy import stats
 
 from vaestro.arena.board import board, load
 from vaestro.arena.challenge import Challenge, load_challenge
-from vaestro.arena.entry import RUNS, Own, file_sha256, register
+from vaestro.arena.entry import RUNS, Own, register
 from vaestro.arena.folder import Arena, named, open_arena
 from vaestro.arena.result import Cell, Result
 from vaestro.arena.scoring import score
@@ -26,6 +26,7 @@ from vaestro.recipes import Call, recorded
 from vaestro.training import runs
 from vaestro.training.budget import Budget
 from vaestro.training.device import machine
+from vaestro.training.files import file_sha256
 from vaestro.training.record import Line
 from vaestro.training.runs import ABOUT, Run, read_about
 from vaestro.training.train import Plan

@@ -5,7 +5,7 @@ from itertools import count as counting
 import torch
 from torch import Tensor
 
-from vaestro.core import Batch, Draw, Model, Site, Trace, draw, run, take
+from vaestro.core import Batch, Draw, Model, Site, Trace, run, sampling, take
 from vaestro.evaluation.scope import count, each
 from vaestro.seeds import mix
 
@@ -17,36 +17,28 @@ def peeks(model: Model, batch: Batch) -> str:
     """The site whose p changes with the observed row while all values stay as they are; empty for an honest model, and where there is one row alone.
 
     p(x, z) of one x and z is a number: it may depend on conditions, never on the x that encoders read, or log p(x, z) - log q(z | x) bounds nothing. The
-    program is run on the rows, and again on each row's neighbour with the values of the first run. Uses torch's generator; the model should be in eval mode.
+    program is run on the rows and on each row's neighbour, with the same values. Uses torch's generator; the model should be in eval mode.
     """
     seen, rows = model.observations(batch), count(batch)
     if rows < 2:
         return ""
     neighbours = {**batch, **{n: each(v, lambda t: t.roll(1, 0)) for n, v in seen.items()}}
-    first = _scored(model, batch, seen, {})
-    again = _scored(model, neighbours, seen, {n: d.value for n, d in first.items() if n not in seen})
-    return next((n for n, d in first.items() if not _same(d.log_p, again[n].log_p)), "")
+    torch.manual_seed(0)
+    values = {n: d.value for n, d in run(model.program(batch), sampling((rows,), seen)).items()}
+    own, others = (_scored(model, given, seen, values) for given in (batch, neighbours))
+    return next((n for n, d in own.items() if not _same(d.log_p, others[n].log_p)), "")
 
 
 def _scored(model: Model, batch: Batch, seen: Batch, values: dict[str, Tensor]) -> Trace:
-    """A run that answers each site by what is seen or in `values`, else by a draw; laws that estimate draw the same numbers in every run."""
-    rows, places = count(batch), counting()
+    """A run of the program on a batch in which the seen rows and the values stand; laws that estimate draw the same numbers whatever the batch."""
+    places = counting()
 
     def choose(site: Site) -> Draw:
-        place, lead = next(places), (rows,)
-        if site.name in seen or (site.posterior is None and site.name not in values):
-            found = take(site, lead, seen.get(site.name))
-        elif site.name in values:
-            found = Draw(values[site.name], site.prior, site.posterior, 0.0, 0.0, False)
-        else:
-            assert site.posterior is not None
-            value, _ = draw(site.posterior, lead[: 1 - len(site.posterior.batch_shape)])
-            found = Draw(value, site.prior, site.posterior, 0.0, 0.0, False)
-        if site.posterior is not None and site.name not in seen:
-            torch.manual_seed(mix(0, place))
-            found = found._replace(log_p=site.prior.log_prob(found.value))
-        torch.manual_seed(mix(1, place))
-        return found
+        torch.manual_seed(mix(0, next(places)))
+        if site.name in seen:
+            return take(site, (count(batch),), seen[site.name])
+        value = values[site.name]
+        return Draw(value, site.prior, site.posterior, 0.0 if site.posterior is None else site.prior.log_prob(value), 0.0, False)
 
     torch.manual_seed(0)
     return run(model.program(batch), choose)

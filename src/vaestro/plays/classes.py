@@ -10,6 +10,7 @@ from vaestro.core import Batch, Trace, content, draw, observe
 from vaestro.models.classes import Stacked
 from vaestro.objectives.classes import every_class, misread, summed_out
 from vaestro.plays.moves import Clock, Move, Play
+from vaestro.registry import says
 
 SHARE = "share of the row"  # the entry of a batch that says how much each row counts, where labelled rows come more often than they occur
 
@@ -22,7 +23,7 @@ def shares(batch: Batch) -> Tensor | float:
 @torch.no_grad()
 def drawn(model: nn.Module, batch: Batch) -> Trace | None:
     """A trace in which the class is drawn, for the parts that look at traces; none where no part does. All in turn would count unlikely classes."""
-    looking = any(observe.dispatch(type(part)) is not observe.dispatch(object) for part in model.modules())
+    looking = any(says(observe, part) for part in model.modules())
     return model(batch) if looking else None
 
 

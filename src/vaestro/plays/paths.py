@@ -12,6 +12,7 @@ from vaestro.objectives.gradients import reported, require_path
 from vaestro.objectives.gradients import stl as stl_bound
 from vaestro.plays.moves import Clock, Move, Play, terms_of
 from vaestro.plays.score import held_score, rescored
+from vaestro.registry import says
 
 
 def stl(samples: int = 1) -> Play:
@@ -48,7 +49,7 @@ def dreg(samples: int) -> Play:
 
 def _scored_at_its_value(z: Draw) -> bool:
     """Whether log q reads the value itself. A law with a `draw` of its own may score the noise that it is made of, and that path would miss the hook below."""
-    return draw.dispatch(type(z.posterior)) is draw.dispatch(object)
+    return not says(draw, z.posterior)
 
 
 def _dreg_of_one(trace: Trace, z: Draw, held_log_q: Tensor) -> Tensor:

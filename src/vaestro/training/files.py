@@ -67,6 +67,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def digest(tensors: Mapping[str, Tensor]) -> str:
     """sha256 over names, types, shapes and bytes, in the order of the names."""
     total = hashlib.sha256()

@@ -11,6 +11,7 @@ from vaestro.errors import UsageError
 from vaestro.memory import keep_freed_memory
 from vaestro.plays import Clock, Move
 from vaestro.recipes import Recipe
+from vaestro.registry import says
 from vaestro.seeds import mix, reseed
 
 Fetch = Callable[[], Batch]
@@ -54,7 +55,7 @@ class Loop:
         self.recipe, self.seed, self.total, self.device = recipe, seed, total, device
         self.parts = recipe.parts.to(device).train()
         self.owned = owned(recipe)
-        self.watching = [m for m in self.parts.modules() if observe.dispatch(type(m)) is not observe.dispatch(object)]
+        self.watching = [m for m in self.parts.modules() if says(observe, m)]
         settings = recipe.training
         self.optimizers = {player: settings.optimizer(list(ps.values()), settings.learning_rate) for player, ps in self.owned.items()}
         self.average = {n: w.clone() for n, w in weights(self.parts).items()} if settings.ema else {}

@@ -13,6 +13,7 @@ from vaestro.errors import UsageError, VaestroError
 from vaestro.evaluation.judge import Features
 from vaestro.evaluation.metrics.held import Read, Sought
 from vaestro.evaluation.networks import made
+from vaestro.registry import says
 from vaestro.training.files import digest, load_tensors, save_tensors
 
 FORMAT = 1
@@ -42,7 +43,7 @@ class FeatureFolder:
         A network that does not say what it is made of, such as one that takes the rows as they are, is read anew. Raises VaestroError for a file that is
         damaged, or that holds the features of another network, other data, rows, draws or preprocessing.
         """
-        if made.dispatch(type(network)) is made.dispatch(object):
+        if not says(made, network):
             return read()
         about = described(network, sought)
         path = self.folder / re.sub(r"[^\w.-]", "_", f"{network.name}-{sought.split}-{sought.rows}.safetensors")

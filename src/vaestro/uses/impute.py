@@ -17,6 +17,7 @@ from vaestro.evaluation.rubin import Pooled, pool
 from vaestro.training.finding import by_name
 from vaestro.training.runs import Run
 from vaestro.uses.inference.completing import SAMPLES, complete_entries, others_filled
+from vaestro.uses.rows.frames import free
 from vaestro.uses.rows.given import Given
 
 ENOUGH = 200  # draws from which a cell's interval is read
@@ -37,9 +38,7 @@ class Imputation:
         """All completed tables below each other, with their number in the column `draw` (`draw_` where the table has one of that name)."""
         import polars as pl
 
-        name = "draw"
-        while name in self.tables[0].columns:
-            name += "_"
+        name = free("draw", self.tables[0].columns)
         if len(self.tables) == 1:
             return self.tables[0]
         return pl.concat([t.select(pl.lit(i, dtype=pl.Int64).alias(name), pl.all()) for i, t in enumerate(self.tables, 1)])

@@ -18,7 +18,7 @@ from vaestro.uses.detect.detecting import Detection
 from vaestro.uses.detect.labels import Labelled
 from vaestro.uses.detect.repairing import Repair
 from vaestro.uses.detect.stream import Passed, Stream
-from vaestro.uses.rows.frames import require_frame_writer
+from vaestro.uses.rows.frames import free, require_frame_writer
 from vaestro.uses.rows.pictures import require_writer, visible, write
 
 
@@ -34,9 +34,7 @@ def alarms_frame(found: Detection, repairs: Sequence[Repair] = (), beside: Frame
         return frame
     taken, names = {*frame.columns, *beside.columns}, dict[str, str]()
     for own in (c for c in beside.columns if c in frame.columns):
-        names[own] = f"{own}_"
-        while names[own] in taken:
-            names[own] += "_"
+        names[own] = free(own, taken)
         taken.add(names[own])
     return pl.concat([frame, beside.rename(names)[frame["row"].to_list()]], how="horizontal")
 

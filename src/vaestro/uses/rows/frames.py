@@ -1,6 +1,7 @@
 """Frames as files, whole or absent."""
 
 import io
+from collections.abc import Collection
 from pathlib import Path
 
 from vaestro.data.prepare.frames import Frame
@@ -31,3 +32,10 @@ def write_frame(path: Path, frame: Frame) -> None:
     file = io.BytesIO()
     (frame.write_parquet if path.suffix.lower() == ".parquet" else frame.write_csv)(file)
     write_bytes(path, file.getvalue())
+
+
+def free(name: str, taken: Collection[str]) -> str:
+    """A name for a column that is none of those taken: `name`, with as many `_` behind it as that takes."""
+    while name in taken:
+        name += "_"
+    return name

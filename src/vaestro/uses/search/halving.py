@@ -18,7 +18,7 @@ from vaestro.recipes import Call, parse
 from vaestro.recipes.files import bring
 from vaestro.seeds import mix
 from vaestro.training.budget import Budget
-from vaestro.training.files import locked, read_json, write_json
+from vaestro.training.files import file_sha256, locked, read_json, write_json
 from vaestro.training.process import cores
 from vaestro.uses.search.attempt import Attempt, Outcome, done_by
 from vaestro.uses.search.space import OneOf, Ranges, Real, Whole, defaults, merged, ranges
@@ -137,7 +137,7 @@ def search(recipe: str, data: str, budget: Budget, out: Path | str, how: Searchi
         raise VaestroError(f"cannot make the folder {folder}: {error.strerror}; choose another with --out") from None
     with locked(folder):
         asked = {"format": 1, "call": str(call), "data": held.sha256, "budget": {"steps": budget.steps, "seconds": budget.seconds}, "seed": how.seed}
-        asked["own file"] = None if how.own is None else hashlib.sha256(how.own.expanduser().read_bytes()).hexdigest()
+        asked["own file"] = None if how.own is None else file_sha256(how.own.expanduser())
         kept = _header(folder, asked | {"over": list(space), "unit": {"steps": unit.steps, "seconds": unit.seconds}})
         state = Search(call, data, Budget(kept["unit"]["steps"], kept["unit"]["seconds"]), space, how, folder, time.monotonic())
         return _searched(state, budget)
